@@ -1,0 +1,74 @@
+#include "core/status.h"
+
+#include <fmt/format.h>
+
+#include "absl/strings/numbers.h"
+
+namespace pelton {
+namespace {
+
+constexpr char kFieldUrl[] = "pelton/field";
+constexpr char kReasonUrl[] = "pelton/reason";
+constexpr char kRetryUrl[] = "pelton/retry_after_ms";
+
+std::optional<std::string> payload(const Status& status, const char* url) {
+  auto found = status.GetPayload(url);
+  if (!found) return std::nullopt;
+  return std::string(*found);
+}
+
+}  // namespace
+
+Status invalid_field(std::string_view field, std::string_view why) {
+  Status status = absl::InvalidArgumentError(fmt::format("{}: {}", field, why));
+  set_error_field(status, field);
+  set_error_reason(status, "INVALID_FIELD");
+  return status;
+}
+
+Status unsupported_field(std::string_view field, std::string_view why) {
+  Status status = absl::UnimplementedError(fmt::format("{}: {}", field, why));
+  set_error_field(status, field);
+  set_error_reason(status, "UNSUPPORTED_PARAMETER");
+  return status;
+}
+
+Status overloaded(std::string_view what, std::chrono::milliseconds retry_after) {
+  Status status = absl::ResourceExhaustedError(std::string(what));
+  set_error_reason(status, "OVERLOADED");
+  status.SetPayload(kRetryUrl, absl::Cord(fmt::format("{}", retry_after.count())));
+  return status;
+}
+
+void set_error_field(Status& status, std::string_view field) {
+  status.SetPayload(kFieldUrl, absl::Cord(std::string(field)));
+}
+
+std::optional<std::string> error_field(const Status& status) {
+  return payload(status, kFieldUrl);
+}
+
+void set_error_reason(Status& status, std::string_view reason) {
+  status.SetPayload(kReasonUrl, absl::Cord(std::string(reason)));
+}
+
+std::optional<std::string> error_reason(const Status& status) {
+  return payload(status, kReasonUrl);
+}
+
+std::optional<std::chrono::milliseconds> error_retry_after(const Status& status) {
+  auto text = payload(status, kRetryUrl);
+  int64_t count = 0;
+  if (!text || !absl::SimpleAtoi(*text, &count)) return std::nullopt;
+  return std::chrono::milliseconds(count);
+}
+
+Status annotate(const Status& status, std::string_view context) {
+  if (status.ok()) return status;
+  Status out(status.code(), fmt::format("{}: {}", context, std::string(status.message())));
+  status.ForEachPayload(
+      [&out](absl::string_view url, const absl::Cord& value) { out.SetPayload(url, value); });
+  return out;
+}
+
+}  // namespace pelton
