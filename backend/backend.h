@@ -1,0 +1,231 @@
+// Every operation that a device offers to the models. One virtual class, no dispatch by macros.
+// Used by one thread (the engine's). Ops are enqueued in program order and may return before they
+// are done; a device error is sticky and comes out of synchronize() or collect().
+//
+// Names of sizes: M tokens of the step, H hidden size, Hq / Hkv query / KV heads, D head size,
+// F MLP size, R rows whose logits are wanted, V vocabulary.
+// An op's result for one row depends on that row and its sequence alone: never on M, on the other
+// rows, on the number of threads or on which blocks hold the KV.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/communicator.h"
+#include "backend/sampler_spec.h"
+#include "backend/tensor.h"
+#include "core/batch.h"
+#include "core/kv_geometry.h"
+#include "core/status.h"
+
+namespace pelton {
+
+// A batch on the device: ids, positions, slots, block tables, logit rows, and the plan that
+// attention made of them. Valid until the backend's next prepare().
+class StepPlan {
+ public:
+  virtual ~StepPlan() = default;
+};
+
+// The paged cache of all KV groups; the layout inside a block is the backend's own.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual const KvGeometry& geometry() const = 0;
+  virtual int64_t bytes() const = 0;
+};
+
+// One layer's part of the cache.
+struct KvLayer {
+  KvCache* cache = nullptr;
+  int group = 0;
+  int index = 0;  // position of the layer in KvGroup::layers
+};
+
+// cos/sin of rotary embedding for one kind of layer, made once at load.
+class RopeTable {
+ public:
+  virtual ~RopeTable() = default;
+};
+struct RopeSpec {
+  std::vector<float> inverse_frequencies;  // [rotary_dim / 2], scaling (linear, llama3, yarn) in
+  float magnitude = 1.0F;                  // multiplies cos and sin (yarn's attention factor)
+  int max_positions = 0;
+  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim / 2)
+};
+
+enum class NormKind : uint8_t { kRms, kLayer };
+struct NormWeights {
+  const float* weight = nullptr;  // [H] device; null: this norm is absent
+  const float* bias = nullptr;    // [H] device, or null
+};
+
+// t = post present ? norm(x, post) : x;  r = residual present ? residual + t : t (stored back);
+// out = norm(r, pre). With `pre` absent only the residual is updated. All of it in float32.
+struct NormParams {
+  NormKind kind = NormKind::kRms;
+  float eps = 1e-5F;
+  Tensor x;         // [M, H]
+  Tensor residual;  // [M, H] in and out, or undefined
+  NormWeights post;
+  NormWeights pre;
+  Tensor out;  // [M, H], may be x; undefined when pre is absent
+};
+
+// out[m] = (table[token m] [+ positions[position m]]) * scale
+struct EmbedParams {
+  const Matrix* table = nullptr;      // [V, H]
+  const Matrix* positions = nullptr;  // [max_positions, H], or null
+  float scale = 1.0F;
+  Tensor out;  // [M, H]
+};
+
+// out = x w^T + bias. `out` may be float32 whatever the activations are (logits).
+struct LinearParams {
+  Tensor x;                     // [M, K]
+  const Matrix* w = nullptr;    // [N, K]
+  const float* bias = nullptr;  // [N] device, or null
+  Tensor out;                   // [M, N]
+};
+
+// QK norm (RMS over D) where given, then rotary embedding where given, on q and k in place; then k
+// and v go to their slots (slot -1: skipped), converted to the cache's dtype.
+struct RopeKvParams {
+  const StepPlan* plan = nullptr;
+  Tensor qkv;  // [M, (Hq + 2 Hkv) * D]: q heads, k heads, v heads
+  int num_q_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  const float* q_norm = nullptr;  // [D] device, or null
+  const float* k_norm = nullptr;
+  float norm_eps = 1e-6F;
+  const RopeTable* rope = nullptr;  // null: positions were added at the embedding
+  KvLayer kv;
+};
+
+// Attention over the paged cache, ragged: decode, chunked prefill, prefix hits and several query
+// tokens a sequence mixed. softmax(softcap(q k^T * scale)) v, causal: the query at position p sees
+// positions max(0, p - window + 1) .. p; the window is the KV group's.
+struct AttentionParams {
+  const StepPlan* plan = nullptr;
+  Tensor q;  // [M, Hq * D], rows may be those of qkv
+  int num_q_heads = 0;
+  int head_dim = 0;
+  KvLayer kv;
+  float scale = 0;
+  float softcap = 0;             // cap * tanh(x / cap); 0: off
+  const float* sinks = nullptr;  // [Hq] device: a logit that takes part in the softmax only
+  Tensor out;                    // [M, Hq * D]
+};
+
+// Attention inside each sequence of the batch with no cache, every token seeing every other
+// (encoders).
+struct EncoderAttentionParams {
+  const StepPlan* plan = nullptr;
+  Tensor qkv;  // [M, (Hq + 2 Hkv) * D]
+  int num_q_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  float scale = 0;
+  Tensor out;  // [M, Hq * D]
+};
+
+enum class Activation : uint8_t { kSilu, kGeluTanh, kGeluErf, kRelu };
+// gated: x [M, 2F] -> act(x[:, :F]) * x[:, F:]; else x [M, F] -> act(x).
+struct ActivationParams {
+  Activation kind = Activation::kSilu;
+  bool gated = true;
+  Tensor x;
+  Tensor out;  // [M, F]
+};
+
+// Routed MLP: top_k experts a token from the router's logits.
+struct RouteParams {
+  Tensor logits;  // [M, E]
+  int top_k = 0;
+  bool renormalize = true;  // weights of the chosen sum to 1
+  bool sigmoid = false;     // score by sigmoid instead of softmax
+  float scale = 1.0F;
+  Tensor expert_ids;      // [M, top_k] int32
+  Tensor expert_weights;  // [M, top_k] f32
+};
+// out[m] = sum over the chosen experts of weight * down(act(gate_up(x[m]))), in order of expert id.
+struct ExpertsParams {
+  Tensor x;                                // [M, H]
+  Tensor expert_ids;                       // [M, top_k] int32
+  Tensor expert_weights;                   // [M, top_k] f32
+  std::span<const Matrix* const> gate_up;  // [E] of [2F, H]
+  std::span<const Matrix* const> down;     // [E] of [H, F]
+  Activation activation = Activation::kSilu;
+  Tensor out;  // [M, H]
+};
+
+enum class Pooling : uint8_t { kMean, kFirst, kLast };
+struct PoolParams {
+  const StepPlan* plan = nullptr;
+  Pooling kind = Pooling::kMean;
+  bool normalize = false;  // to unit length
+  Tensor x;                // [M, H]
+  Tensor out;              // [num_seqs, H] f32
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string description() const = 0;           // "cpu: 2 threads, avx512"
+  virtual DType activation_dtype() const = 0;            // of the tensors between ops
+  virtual bool host_addressable() const = 0;             // the host may read and write Tensor::data
+  virtual bool supports_weights(DType dtype) const = 0;  // pack() has a kernel for it
+  virtual bool supports_kv(DType dtype) const = 0;
+  virtual int64_t free_memory_bytes() const = 0;  // what weights and KV can still take
+  virtual Communicator& communicator() = 0;
+
+  // --- memory; at load only ---
+  virtual StatusOr<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;  // 64-byte aligned
+  virtual StatusOr<std::unique_ptr<Buffer>> upload(std::span<const std::byte> host) = 0;
+  // Stacks the sources by rows; all have the same cols. The sources are not needed afterwards,
+  // except that a mapped one may be used in place: the mapping must outlive the matrix.
+  virtual StatusOr<std::unique_ptr<Matrix>> pack(std::span<const RowSource* const> sources) = 0;
+  virtual StatusOr<std::unique_ptr<RopeTable>> make_rope(const RopeSpec& spec) = 0;
+  // num_blocks: [num_groups]
+  virtual StatusOr<std::unique_ptr<KvCache>> allocate_kv(const KvGeometry& geometry,
+                                                         std::span<const int> num_blocks) = 0;
+
+  // --- one step ---
+  // Bounds were checked by the scheduler: ids within the model, slots within the cache.
+  virtual StatusOr<const StepPlan*> prepare(const Batch& batch, const KvGeometry& geometry) = 0;
+  virtual void copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) = 0;
+  virtual void embed(const StepPlan& plan, const EmbedParams& params) = 0;
+  virtual void norm(const NormParams& params) = 0;
+  virtual void linear(const LinearParams& params) = 0;
+  virtual void rope_and_write_kv(const RopeKvParams& params) = 0;
+  virtual void attention(const AttentionParams& params) = 0;
+  virtual void encoder_attention(const EncoderAttentionParams& params) = 0;
+  virtual void activation(const ActivationParams& params) = 0;
+  virtual void route(const RouteParams& params) = 0;
+  virtual void experts(const ExpertsParams& params) = 0;
+  virtual void pool(const PoolParams& params) = 0;
+  // out[r] = x[logit row r]; [R, H]
+  virtual void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) = 0;
+  virtual void softcap(const Tensor& x, float cap) = 0;  // in place: cap * tanh(x / cap)
+
+  // Chooses a token for each row of logits [R, V] f32 by sampler_spec.h. Rows may name the same
+  // logit row. Results come from collect(), which waits.
+  virtual Status sample(const Tensor& logits, std::span<const SampleRow> rows) = 0;
+  virtual StatusOr<std::vector<SampledToken>> collect() = 0;
+
+  // KV blocks to and from host memory (bytes_per_block(group) each, in the backend's own layout).
+  virtual Status read_block(const KvCache& cache, int group, BlockId block,
+                            std::span<std::byte> host) = 0;
+  virtual Status write_block(KvCache& cache, int group, BlockId block,
+                             std::span<const std::byte> host) = 0;
+
+  virtual Status download(const Tensor& x, std::span<std::byte> host) = 0;  // waits
+  virtual Status synchronize() = 0;  // waits for everything; gives the sticky error, if any
+};
+
+}  // namespace pelton
