@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/communicator.h"
+#include "backend/op_kinds.h"
 #include "backend/sampler_spec.h"
 #include "backend/tensor.h"
 #include "core/batch.h"
@@ -57,7 +58,6 @@ struct RopeSpec {
   bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rotary_dim / 2)
 };
 
-enum class NormKind : uint8_t { kRms, kLayer };
 struct NormWeights {
   const float* weight = nullptr;  // [H] device; null: this norm is absent
   const float* bias = nullptr;    // [H] device, or null
@@ -133,7 +133,6 @@ struct EncoderAttentionParams {
   Tensor out;  // [M, Hq * D]
 };
 
-enum class Activation : uint8_t { kSilu, kGeluTanh, kGeluErf, kRelu };
 // gated: x [M, 2F] -> act(x[:, :F]) * x[:, F:]; else x [M, F] -> act(x).
 struct ActivationParams {
   Activation kind = Activation::kSilu;
@@ -163,7 +162,6 @@ struct ExpertsParams {
   Tensor out;  // [M, H]
 };
 
-enum class Pooling : uint8_t { kMean, kFirst, kLast };
 struct PoolParams {
   const StepPlan* plan = nullptr;
   Pooling kind = Pooling::kMean;
