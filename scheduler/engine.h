@@ -3,7 +3,7 @@
 // state belongs to the engine thread.
 #pragma once
 
-#include <atomic>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,6 +13,7 @@
 #include "core/request.h"
 #include "core/status.h"
 #include "model/model_runner.h"
+#include "scheduler/kv_events.h"
 #include "text/text_stream.h"
 
 namespace pelton {
@@ -30,9 +31,24 @@ struct EngineOptions {
   int max_num_seqs = 64;              // sequences that run in one step
   int max_num_batched_tokens = 2048;  // token budget of one step
   int max_waiting_requests = 1024;    // beyond: RESOURCE_EXHAUSTED
+  // Prompt logprobs in one step over all sequences: each is a row of logits the runner must hold,
+  // so a step has at most this many and max_num_seqs.
+  int max_prompt_logprob_rows = 256;
   bool enable_prefix_caching = true;
   std::vector<TokenId> eos_token_ids;  // end an answer unless ignore_eos
   bool check_integrity = false;        // after each step (tests)
+};
+
+// Counts since the engine was made, for metrics. A plain value; per-request times travel in
+// RequestOutput::timing.
+struct EngineStats {
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;      // of requests whose prompt has been computed
+  int64_t generation_tokens = 0;  // drawn for requests, billed or not
+  int64_t preemptions = 0;
+  int64_t prefix_cache_queries = 0;   // tokens looked up, once a request, at its admission
+  int64_t prefix_cache_hits = 0;      // of these, found
+  std::array<int64_t, 5> finished{};  // requests by FinishReason
 };
 
 class Engine {
@@ -61,6 +77,11 @@ class Engine {
   bool idle() const;
 
   Load load() const;
+  EngineStats stats() const;  // as of the last step
+  // What changed in the prefix cache from event number `from` on (kv_events.h). Thread-safe.
+  KvEventBatch read_kv_events(uint64_t from, size_t max = 1024) const;
+  // The longest prompt and answer together: max_model_len, or less where the KV cache is smaller.
+  int max_sequence_tokens() const;
   // Time of the last completed step, or now when idle: liveness is judged by it.
   TimePoint heartbeat() const;
   // Not OK once the device failed: everything in flight ended UNAVAILABLE, nothing is accepted.
