@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/op_kinds.h"
 #include "core/dtype.h"
 #include "core/ids.h"
 #include "core/status.h"
