@@ -14,7 +14,8 @@ TEST_CASE("philox4x32 gives the published known answers") {
         std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
-TEST_CASE("uniform draws stay inside the open unit interval and differ by seed and position and draw") {
+TEST_CASE(
+    "uniform draws stay inside the open unit interval and differ by seed and position and draw") {
   double sum = 0;
   for (uint64_t position = 0; position < 1000000; ++position) {
     const float u = counter_uniform(7, position);
