@@ -2,12 +2,18 @@
 // bit where the logits are equal. A plain value.
 //
 // Order of transforms: banned ids (logit = -inf) -> mask -> [temperature 0: argmax, lowest id wins
-// ties] -> divide by temperature -> top_k -> softmax -> min_p -> top_p (smallest prefix in
-// descending order whose sum reaches top_p; ties by id) -> draw u = counter_uniform(seed, position)
-// over the kept ids in ascending id order, by inverse cumulative sum.
+// ties] -> x = logit / temperature -> top_k (descending x, ties: lower id first) -> weights
+// w = sampler_weight(x - max x), integers, so that their sums have no rounding and no order
+// -> min_p: keep w >= ceil(min_p * 2^30) -> top_p: the smallest prefix in descending order whose
+// sum reaches ceil(top_p * total), total being the sum before min_p (all, where it is not reached)
+// -> draw: the first id in ascending order whose inclusive running sum over the kept ids exceeds
+// floor(u * their sum), u = counter_uniform(seed, position). Products in double.
+// A NaN or +inf anywhere in the row, or no id left that is finite, sets SampledToken::nan.
 // Log probabilities are of the raw logits, before everything above.
 #pragma once
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -36,5 +42,29 @@ struct SampledToken {
   bool nan = false;           // the row held a NaN or no finite logit: token means nothing
   PositionLogprobs logprobs;  // filled where asked for
 };
+
+// e^z for z <= 0 as a fixed sequence of float32 operations (every backend runs the same), within 2
+// units in the last place; the polynomial is Cephes' expf. Below -87 it stays at e^-87.
+inline float sampler_exp(float z) {
+  z = -87.0F > z ? -87.0F : z;                                           // lets NaN through
+  const float shifted = std::fma(z, 1.44269504088896341F, 12582912.0F);  // rounds to an integer
+  const float n = shifted - 12582912.0F;
+  const float r = std::fma(n, 2.12194440e-4F, std::fma(n, -0.693359375F, z));
+  float p = 1.9875691500e-4F;
+  p = std::fma(p, r, 1.3981999507e-3F);
+  p = std::fma(p, r, 8.3334519073e-3F);
+  p = std::fma(p, r, 4.1665795894e-2F);
+  p = std::fma(p, r, 1.6666665459e-1F);
+  p = std::fma(p, r, 5.0000001201e-1F);
+  p = std::fma(p * r, r, r) + 1.0F;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(12582912.0F);
+  return p * std::bit_cast<float>((exponent + 127) << 23);
+}
+
+// The likeliest token's weight; one 2^31 times less likely than it is never drawn.
+inline constexpr uint32_t kSamplerOne = 1U << 30;
+inline uint32_t sampler_weight(float z) {
+  return static_cast<uint32_t>(std::lrint(sampler_exp(z) * 1073741824.0F));  // nearest, ties even
+}
 
 }  // namespace pelton

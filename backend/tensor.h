@@ -52,6 +52,9 @@ class RowSource {
   virtual void read_rows(int64_t begin, int64_t end, void* out) const = 0;
   // The rows in place where the file already holds them in this order (mapped), else null.
   virtual const void* mapped() const { return nullptr; }
+  // The backend has what it needs: a mapped source may drop its resident pages (they count against
+  // the memory budget twice otherwise). Called once, after pack().
+  virtual void release() const {}
 };
 
 // A weight matrix [rows, cols] in the layout that its backend streams. Several sources stacked by

@@ -1,0 +1,211 @@
+#include "backend/quantized_blocks.h"
+
+#include <bit>
+#include <cstring>
+
+#include "core/check.h"
+
+namespace pelton {
+namespace {
+
+template <typename Block>
+Block load_block(const void* blocks, int64_t index) {
+  Block block;
+  std::memcpy(&block, static_cast<const std::byte*>(blocks) + index * sizeof(Block), sizeof(Block));
+  return block;
+}
+
+void unpack_low_high(const uint8_t* qs, uint8_t* codes) {
+  for (int j = 0; j < 16; ++j) {
+    codes[j] = qs[j] & 15;
+    codes[j + 16] = qs[j] >> 4;
+  }
+}
+
+void add_fifth_bits(const uint8_t qh[4], uint8_t* codes) {
+  uint32_t bits;
+  std::memcpy(&bits, qh, sizeof(bits));
+  for (int j = 0; j < 32; ++j) codes[j] |= ((bits >> j) & 1) << 4;
+}
+
+void unpack_k4(const uint8_t* qs, uint8_t* codes) {
+  for (int half = 0; half < 4; ++half) {
+    for (int l = 0; l < 32; ++l) {
+      codes[64 * half + l] = qs[32 * half + l] & 15;
+      codes[64 * half + 32 + l] = qs[32 * half + l] >> 4;
+    }
+  }
+}
+
+void unpack_k6(const BlockQ6_K& block, uint8_t* codes) {
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t* ql = block.ql + 64 * half;
+    const uint8_t* qh = block.qh + 32 * half;
+    uint8_t* out = codes + 128 * half;
+    for (int l = 0; l < 32; ++l) {
+      out[l] = (ql[l] & 15) | ((qh[l] & 3) << 4);
+      out[l + 32] = (ql[l + 32] & 15) | (((qh[l] >> 2) & 3) << 4);
+      out[l + 64] = (ql[l] >> 4) | (((qh[l] >> 4) & 3) << 4);
+      out[l + 96] = (ql[l + 32] >> 4) | ((qh[l] >> 6) << 4);
+    }
+  }
+}
+
+void dequantize_block32(DType dtype, const void* blocks, int64_t index, float* out) {
+  const int block_bytes = dtype_info(dtype).block_bytes;
+  const auto* block = static_cast<const std::byte*>(blocks) + index * block_bytes;
+  uint8_t codes[32];
+  unpack_codes(dtype, block, codes);
+  uint16_t scale[2];
+  std::memcpy(scale, block, sizeof(scale));
+  const float d = half_to_float(scale[0]);
+  if (dtype == DType::kQ8_0) {
+    for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(static_cast<int8_t>(codes[j]));
+  } else if (dtype == DType::kQ4_0 || dtype == DType::kQ5_0) {
+    const int offset = dtype == DType::kQ4_0 ? 8 : 16;
+    for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(codes[j] - offset);
+  } else {
+    const float m = half_to_float(scale[1]);
+    for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(codes[j]) + m;
+  }
+}
+
+void dequantize_k45(DType dtype, const void* blocks, int64_t index, float* out) {
+  // Q4_K and Q5_K begin alike.
+  const auto* block = static_cast<const std::byte*>(blocks) + index * dtype_info(dtype).block_bytes;
+  const auto head = load_block<BlockQ4_K>(block, 0);
+  uint8_t codes[256];
+  unpack_codes(dtype, block, codes);
+  const float d = half_to_float(head.d);
+  const float dmin = half_to_float(head.dmin);
+  for (int i = 0; i < 8; ++i) {
+    const SubScale sub = sub_scale(head.scales, i);
+    const float scale = d * static_cast<float>(sub.scale);
+    const float min = dmin * static_cast<float>(sub.min);
+    for (int l = 32 * i; l < 32 * i + 32; ++l) out[l] = scale * static_cast<float>(codes[l]) - min;
+  }
+}
+
+void dequantize_k6(const void* blocks, int64_t index, float* out) {
+  const auto block = load_block<BlockQ6_K>(blocks, index);
+  uint8_t codes[256];
+  unpack_k6(block, codes);
+  const float d = half_to_float(block.d);
+  for (int l = 0; l < 256; ++l) {
+    out[l] = d * static_cast<float>(block.scales[l / 16]) * static_cast<float>(codes[l] - 32);
+  }
+}
+
+}  // namespace
+
+float half_to_float(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = (bits >> 10) & 31;
+  const uint32_t mantissa = bits & 1023;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000U | (mantissa << 13));
+  if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24
+    const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8F;
+    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+  }
+  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+uint16_t float_to_half(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
+  const uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > 0x7F800000U) return sign | 0x7E00 | ((magnitude >> 13) & 0x3FF);  // NaN
+  if (magnitude >= 0x477FF000U) return sign | 0x7C00;  // 65520 and above round to infinity
+  if (magnitude < 0x38800000U) {                       // below 2^-14: subnormal
+    // Adding 0.5 leaves the half's mantissa, rounded, in the low bits.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+    return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(shifted) - 0x3F000000U);
+  }
+  const uint32_t rounded = magnitude + 0xFFFU + ((magnitude >> 13) & 1);
+  return sign | static_cast<uint16_t>((rounded - 0x38000000U) >> 13);
+}
+
+float bfloat16_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+uint16_t float_to_bfloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1)) >> 16);
+}
+
+void unpack_codes(DType dtype, const void* block, uint8_t* codes) {
+  switch (dtype) {
+    case DType::kQ8_0:
+      std::memcpy(codes, static_cast<const std::byte*>(block) + 2, 32);
+      return;
+    case DType::kQ4_0:
+      return unpack_low_high(load_block<BlockQ4_0>(block, 0).qs, codes);
+    case DType::kQ4_1:
+      return unpack_low_high(load_block<BlockQ4_1>(block, 0).qs, codes);
+    case DType::kQ5_0: {
+      const auto b = load_block<BlockQ5_0>(block, 0);
+      unpack_low_high(b.qs, codes);
+      return add_fifth_bits(b.qh, codes);
+    }
+    case DType::kQ5_1: {
+      const auto b = load_block<BlockQ5_1>(block, 0);
+      unpack_low_high(b.qs, codes);
+      return add_fifth_bits(b.qh, codes);
+    }
+    case DType::kQ4_K:
+      return unpack_k4(load_block<BlockQ4_K>(block, 0).qs, codes);
+    case DType::kQ5_K: {
+      const auto b = load_block<BlockQ5_K>(block, 0);
+      unpack_k4(b.qs, codes);
+      for (int l = 0; l < 256; ++l) codes[l] |= ((b.qh[l % 32] >> (l / 32)) & 1) << 4;
+      return;
+    }
+    case DType::kQ6_K:
+      return unpack_k6(load_block<BlockQ6_K>(block, 0), codes);
+    default:
+      PELTON_CHECK(false, "not a block format");
+  }
+}
+
+SubScale sub_scale(const uint8_t scales[12], int i) {
+  if (i < 4) {
+    return {static_cast<uint8_t>(scales[i] & 63), static_cast<uint8_t>(scales[i + 4] & 63)};
+  }
+  return {static_cast<uint8_t>((scales[i + 4] & 15) | ((scales[i - 4] >> 6) << 4)),
+          static_cast<uint8_t>((scales[i + 4] >> 4) | ((scales[i] >> 6) << 4))};
+}
+
+void dequantize(DType dtype, const void* blocks, int64_t elements, float* out) {
+  const int per_block = dtype_info(dtype).block_elements;
+  PELTON_CHECK(elements % per_block == 0, "partial quantised block");
+  switch (dtype) {
+    case DType::kF32:
+      std::memcpy(out, blocks, elements * sizeof(float));
+      return;
+    case DType::kF16:
+      for (int64_t i = 0; i < elements; ++i)
+        out[i] = half_to_float(load_block<uint16_t>(blocks, i));
+      return;
+    case DType::kBF16:
+      for (int64_t i = 0; i < elements; ++i) {
+        out[i] = bfloat16_to_float(load_block<uint16_t>(blocks, i));
+      }
+      return;
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      for (int64_t i = 0; i < elements / 256; ++i) dequantize_k45(dtype, blocks, i, out + 256 * i);
+      return;
+    case DType::kQ6_K:
+      for (int64_t i = 0; i < elements / 256; ++i) dequantize_k6(blocks, i, out + 256 * i);
+      return;
+    default:
+      PELTON_CHECK(per_block == 32, "no dequantisation of this dtype");
+      for (int64_t i = 0; i < elements / 32; ++i) {
+        dequantize_block32(dtype, blocks, i, out + 32 * i);
+      }
+  }
+}
+
+}  // namespace pelton
