@@ -1,0 +1,62 @@
+#include "model/decoder_runner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/check.h"
+
+namespace pelton {
+
+DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, std::unique_ptr<KvCache> cache,
+                             std::vector<int> num_blocks, Backend& backend)
+    : backend_(backend),
+      cache_(std::move(cache)),
+      decoder_(std::move(decoder)),
+      num_blocks_(std::move(num_blocks)) {}
+
+Status DecoderRunner::forward(const Batch& batch) {
+  PELTON_RETURN_IF_ERROR(decoder_->forward(batch, *cache_));
+  num_logit_rows_ = static_cast<int>(batch.logit_rows.size());
+  logits_ = {};
+  if (num_logit_rows_ > 0 && num_logit_rows_ <= decoder_->limits().max_logit_rows) {
+    logits_ = decoder_->logits(0, num_logit_rows_);
+  }
+  return Status();
+}
+
+Status DecoderRunner::sample(std::span<const SampleRow> rows) {
+  in_parts_ = !logits_.defined();
+  if (in_parts_) return sample_in_parts(rows);
+  return backend_.sample(logits_, rows);
+}
+
+Status DecoderRunner::sample_in_parts(std::span<const SampleRow> rows) {
+  sampled_.assign(rows.size(), {});
+  const int part = decoder_->limits().max_logit_rows;
+  for (int begin = 0; begin < num_logit_rows_; begin += part) {
+    const int count = std::min(part, num_logit_rows_ - begin);
+    std::vector<SampleRow> mine;
+    std::vector<size_t> index;  // into rows
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i].logit_row < begin || rows[i].logit_row >= begin + count) continue;
+      mine.push_back(rows[i]);
+      mine.back().logit_row -= begin;
+      index.push_back(i);
+    }
+    if (mine.empty()) continue;
+    PELTON_RETURN_IF_ERROR(backend_.sample(decoder_->logits(begin, count), mine));
+    PELTON_ASSIGN_OR_RETURN(std::vector<SampledToken> tokens, backend_.collect());
+    PELTON_CHECK(tokens.size() == mine.size(), "one result a sampled row");
+    for (size_t i = 0; i < mine.size(); ++i) sampled_[index[i]] = std::move(tokens[i]);
+  }
+  return Status();
+}
+
+StatusOr<std::vector<SampledToken>> DecoderRunner::collect() {
+  if (!in_parts_) return backend_.collect();
+  // Nothing was asked of the device since, or it has answered already; its errors come out here.
+  PELTON_RETURN_IF_ERROR(backend_.synchronize());
+  return std::move(sampled_);
+}
+
+}  // namespace pelton

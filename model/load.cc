@@ -1,0 +1,117 @@
+#include "model/load.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string_view>
+#include <utility>
+
+#include "model/kv_budget.h"
+
+namespace pelton {
+namespace {
+
+constexpr int kMaxNumSeqs = 4096;
+constexpr int kMaxBatchedTokens = 1 << 17;
+// Bounds of the rows of logits held at once: one a sequence, but little memory for any vocabulary.
+constexpr int kMinLogitRows = 16;
+constexpr int kMaxLogitRows = 256;
+
+Status check_range(std::string_view field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return Status();
+  return invalid_field(field, fmt::format("{} is not within {} and {}", value, low, high));
+}
+
+Status check_options(const LoadOptions& options, const ModelConfig& config) {
+  PELTON_RETURN_IF_ERROR(check_range("max_num_seqs", options.max_num_seqs, 1, kMaxNumSeqs));
+  PELTON_RETURN_IF_ERROR(check_range("max_num_batched_tokens", options.max_num_batched_tokens,
+                                     options.max_num_seqs, kMaxBatchedTokens));
+  PELTON_RETURN_IF_ERROR(
+      check_range("kv_cache_memory_bytes", options.kv_cache_memory_bytes, 0, int64_t{1} << 50));
+  return check_range("max_model_len", options.max_model_len, 0, config.max_positions);
+}
+
+StatusOr<DType> kv_dtype(const LoadOptions& options, const Backend& backend) {
+  const DType dtype = options.kv_cache_dtype.value_or(backend.activation_dtype());
+  if (backend.supports_kv(dtype)) return dtype;
+  return invalid_field("kv_cache_dtype",
+                       fmt::format("{} keeps no KV cache of type {}", backend.description(),
+                                   dtype_info(dtype).name));
+}
+
+// The dtype that holds most of the matrices' bytes.
+std::string_view weight_format(const WeightSource& source) {
+  std::array<int64_t, kNumDTypes> bytes{};
+  for (const auto& tensor : source.tensors()) {
+    if (tensor_role_info(tensor->role()).vector) continue;
+    bytes[static_cast<size_t>(tensor->dtype())] += tensor->bytes();
+  }
+  const auto most = std::max_element(bytes.begin(), bytes.end()) - bytes.begin();
+  return dtype_info(static_cast<DType>(most)).name;
+}
+
+}  // namespace
+
+StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
+  const auto start = std::chrono::steady_clock::now();
+  PELTON_ASSIGN_OR_RETURN(ModelFiles files,
+                          open_model_files(options.path, {.load_format = options.load_format,
+                                                          .dummy_dtype = options.dummy_dtype,
+                                                          .seed = options.seed,
+                                                          .shard = {}}));
+  const ModelConfig& config = files.config;
+  PELTON_RETURN_IF_ERROR(check_options(options, config));
+  PELTON_ASSIGN_OR_RETURN(const DType kv_type, kv_dtype(options, backend));
+  PELTON_ASSIGN_OR_RETURN(const KvGeometry geometry,
+                          make_kv_geometry(config, kv_type, options.block_size));
+
+  LoadedModel model;
+  LoadFacts& facts = model.facts;
+  facts.architecture = config.architecture;
+  facts.weight_format = weight_format(*files.weights);
+  facts.vocab_size = config.vocab_size;
+  facts.eos_ids = config.eos_ids;
+  facts.bos_id = config.bos_id;
+  facts.warnings = files.weights->warnings();
+
+  PELTON_ASSIGN_OR_RETURN(
+      DecoderWeights weights,
+      load_decoder_weights(std::move(files.weights), config, backend, options.progress));
+  facts.parameters = weights.parameter_count;
+  facts.weight_bytes = weights.bytes;
+
+  PELTON_ASSIGN_OR_RETURN(
+      const KvPlan plan,
+      plan_kv_cache(geometry, {.bytes = options.kv_cache_memory_bytes,
+                               .free_bytes = backend.free_memory_bytes(),
+                               .max_model_len = options.max_model_len > 0 ? options.max_model_len
+                                                                          : config.max_positions,
+                               .may_shorten = options.max_model_len == 0}));
+  facts.max_model_len = plan.max_model_len;
+  facts.shortened = options.max_model_len == 0 && plan.max_model_len < config.max_positions;
+  facts.kv_cache_bytes = plan.bytes;
+  facts.kv_cache_tokens = int64_t{plan.num_blocks[0]} * geometry.block_size;
+
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
+                          Decoder::create(*files.architecture, config, geometry,
+                                          {.max_model_len = plan.max_model_len,
+                                           .max_num_batched_tokens = options.max_num_batched_tokens,
+                                           .max_logit_rows = std::clamp(
+                                               options.max_num_seqs, kMinLogitRows, kMaxLogitRows)},
+                                          std::move(weights), backend));
+  facts.activation_bytes = decoder->activation_bytes();
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
+                          backend.allocate_kv(geometry, plan.num_blocks));
+  model.runner = std::make_unique<DecoderRunner>(std::move(decoder), std::move(cache),
+                                                 plan.num_blocks, backend);
+  model.config = config;
+  model.gguf = std::move(files.gguf);
+  model.folder = std::move(files.folder);
+  facts.load_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return model;
+}
+
+}  // namespace pelton
