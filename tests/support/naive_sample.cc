@@ -13,8 +13,9 @@ namespace {
 std::vector<TokenId> ranked(const std::vector<double>& value) {
   std::vector<TokenId> ids(value.size());
   std::iota(ids.begin(), ids.end(), 0);
-  std::stable_sort(ids.begin(), ids.end(),
-                   [&](TokenId a, TokenId b) { return value[a] > value[b]; });
+  std::sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) {
+    return value[a] != value[b] ? value[a] > value[b] : a < b;
+  });
   return ids;
 }
 
