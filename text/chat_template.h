@@ -40,7 +40,7 @@ struct ChatTemplateOptions {
   int64_t max_template_bytes = int64_t{1} << 20;
   int64_t max_input_bytes = int64_t{16} << 20;   // of all the JSON together
   int64_t max_output_bytes = int64_t{32} << 20;  // of the rendered text
-  uint64_t fuel = 50'000'000;                    // template instructions; 64 bytes cost as one
+  uint64_t fuel = 8'000'000;                     // template instructions; 64 bytes cost as one
 };
 
 class ChatTemplate {

@@ -6,12 +6,12 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "core/ids.h"
 #include "core/sampling_params.h"
 #include "text/text_stream.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 namespace pelton {
 
@@ -28,26 +28,20 @@ class Detokenizer final : public TextStreamFactory {
   const Tokenizer& tokenizer_;
 };
 
-// Token ids to text without stop strings: the part that Tokenizer::decode shares.
+// Token ids to text, without stop strings: what Tokenizer::decode and the streams share.
 class TokenDecoder {
  public:
-  TokenDecoder(const Tokenizer& tokenizer, bool skip_special_tokens, bool at_start)
-      : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens), at_start_(at_start) {}
+  // `at_start`: nothing was shown before, so a leading space may have to go.
+  TokenDecoder(const Tokenizer& tokenizer, bool skip_special_tokens, bool at_start);
 
   void append(TokenId token, std::string& out);  // appends what is complete to `out`
-  void finish(std::string& out);                 // an unfinished character becomes U+FFFD
+  void finish(std::string& out) { utf8_.finish(out); }
 
  private:
-  void append_bytes(std::string_view bytes, std::string& out);
-
   const Tokenizer& tokenizer_;
   bool skip_special_tokens_;
-  bool at_start_;  // nothing shown yet: the leading space rule still applies
-  // The character under way, at most 4 bytes, and how many more bytes it needs.
-  char pending_[4] = {};
-  int pending_size_ = 0;
-  int needed_ = 0;
-  unsigned char next_low_ = 0x80, next_high_ = 0xBF;  // what the next byte may be
+  bool at_start_;  // the leading space rule still applies
+  Utf8Decoder utf8_;
 };
 
 }  // namespace pelton

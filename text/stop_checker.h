@@ -11,7 +11,8 @@ namespace pelton {
 
 class StopChecker {
  public:
-  // Empty stop strings are ignored. `include`: the stop string itself is released too.
+  // Stop strings that are empty or not UTF-8 never match. `include`: the stop string itself is
+  // released too.
   StopChecker(const std::vector<std::string>& stop, bool include);
 
   // Appends `text`; what can be shown goes to `out`. Returns the stop string once one is complete:

@@ -1,0 +1,13 @@
+//! The C ABI of Pelton's text room over `tokenizers` and `minijinja`; declared in abi.h, which
+//! states each function's contract. No panic crosses it: each call returns a status and a text.
+
+mod abi;
+mod decoding;
+mod error;
+mod gguf;
+mod marks;
+mod model;
+mod pre_tokenizers;
+mod python;
+mod template;
+mod tokenizer;

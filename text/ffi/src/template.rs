@@ -1,0 +1,357 @@
+//! Chat templates: Jinja as transformers runs it, bounded, over inputs given as JSON.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+
+use minijinja::value::{Serde, Value as JinjaValue};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind};
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Failure, OrInvalid, Outcome};
+use crate::marks::{FreeMarks, Marker};
+use crate::python;
+use crate::tokenizer::Tokenizer;
+
+const NAME: &str = "chat";
+
+pub struct Template {
+    default: Environment<'static>,
+    tool_use: Option<Environment<'static>>,
+    sources: Vec<String>,
+    marker: Marker,
+    special_tokens: Map<String, Value>, // bos_token and the like, as template variables
+    max_output_bytes: usize,
+}
+
+pub struct Inputs<'a> {
+    pub messages: &'a str,
+    pub tools: &'a str,
+    pub documents: &'a str,
+    pub extra: &'a str,
+    pub add_generation_prompt: bool,
+    pub continue_final_message: bool,
+    pub parse_tool_arguments: bool,
+    pub mark_control_tokens: bool,
+    pub strftime: Strftime,
+}
+
+/// Formats the time of the request: (context, format) to text.
+pub type Strftime = std::sync::Arc<dyn Fn(&str) -> String + Send + Sync>;
+
+pub struct Rendered {
+    pub text: String,
+    pub mark: Option<char>,
+}
+
+/// raise_exception's message, told apart from the engine's own errors.
+#[derive(Debug)]
+struct Raised(String);
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for Raised {}
+
+impl Template {
+    /// `source`, or what `config` (tokenizer_config.json) has where that is empty.
+    pub fn new(
+        tokenizer: &Tokenizer,
+        source: &str,
+        config: &str,
+        fuel: u64,
+        max_output_bytes: usize,
+    ) -> Outcome<Self> {
+        let config = Value::Object(object(config, "tokenizer_config.json")?);
+        let (default, tool_use) = choose(source, &config)?;
+        let special_tokens = special_tokens(tokenizer, &config);
+        Ok(Template {
+            default: environment(&default, fuel)?,
+            tool_use: tool_use.as_deref().map(|t| environment(t, fuel)).transpose()?,
+            sources: std::iter::once(default).chain(tool_use).collect(),
+            marker: Marker::new(&tokenizer.control_tokens())?,
+            special_tokens,
+            max_output_bytes,
+        })
+    }
+
+    pub fn render(&self, inputs: &Inputs) -> Outcome<Rendered> {
+        let mut messages = parse(inputs.messages, "messages")?;
+        let list = messages
+            .as_array_mut()
+            .filter(|list| list.iter().all(Value::is_object))
+            .ok_or_else(|| Failure::invalid("messages: not an array of objects"))?;
+        if inputs.parse_tool_arguments {
+            list.iter_mut().for_each(parse_tool_arguments);
+        }
+        let mut tools = optional_array(inputs.tools, "tools")?;
+        let mut documents = optional_array(inputs.documents, "documents")?;
+        let mut extra = Value::Object(object(inputs.extra, "template arguments")?);
+
+        let mut free = FreeMarks::new();
+        self.sources.iter().for_each(|source| free.see_text(source));
+        for value in [&messages, &tools, &documents, &extra] {
+            free.see_value(value);
+        }
+        let mut mark = None;
+        if inputs.mark_control_tokens {
+            let chosen = free.take()?;
+            for value in [&mut messages, &mut tools, &mut documents, &mut extra] {
+                self.marker.mark_value(value, chosen);
+            }
+            mark = Some(chosen);
+        }
+        let mut end_mark = None;
+        if inputs.continue_final_message {
+            let chosen = free.take()?;
+            mark_end(&mut messages, chosen)?;
+            end_mark = Some(chosen);
+        }
+
+        let mut context = self.special_tokens.clone();
+        if let Value::Object(extra) = extra {
+            context.extend(extra);
+        }
+        let environment = match &self.tool_use {
+            Some(tool_use) if !tools.is_null() => tool_use,
+            _ => &self.default,
+        };
+        context.insert("messages".into(), messages);
+        context.insert("tools".into(), tools);
+        context.insert("documents".into(), documents);
+        context.insert("add_generation_prompt".into(), inputs.add_generation_prompt.into());
+        let text = self.run(environment, context, inputs.strftime.clone())?;
+        let text = match end_mark {
+            Some(end_mark) => cut_at(text, end_mark)?,
+            None => text,
+        };
+        Ok(Rendered { text, mark })
+    }
+
+    fn run(
+        &self,
+        environment: &Environment,
+        context: Map<String, Value>,
+        strftime: Strftime,
+    ) -> Outcome<String> {
+        let mut variables: Vec<(String, JinjaValue)> =
+            context.into_iter().map(|(k, v)| (k, JinjaValue::from(Serde(&v)))).collect();
+        let strftime = JinjaValue::from_function(move |format: String| strftime(&format));
+        variables.push(("strftime_now".into(), strftime));
+        let context = JinjaValue::from_iter(variables);
+        let template = environment.get_template(NAME).or_invalid("chat template")?;
+        let mut out = Bounded { bytes: Vec::new(), limit: self.max_output_bytes, over: false };
+        let result = template.render_captured_to(context, &mut out).map(|_| ());
+        if out.over {
+            return Err(Failure::new(
+                Code::ResourceExhausted,
+                format!("the chat template's output is over {} bytes", self.max_output_bytes),
+            ));
+        }
+        result.map_err(|e| failure_of(&e))?;
+        String::from_utf8(out.bytes).or_invalid("chat template")
+    }
+}
+
+fn environment(source: &str, fuel: u64) -> Outcome<Environment<'static>> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.or_invalid("syntax")?);
+    environment.set_fuel(Some(fuel));
+    environment.set_recursion_limit(64);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", python::tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+        let error = Error::new(ErrorKind::InvalidOperation, "raise_exception");
+        Err(error.with_source(Raised(message)))
+    });
+    environment
+        .add_template_owned(NAME, without_generation_tags(source))
+        .map_err(|e| Failure::invalid(format!("chat template: {}", describe(&e))))?;
+    Ok(environment)
+}
+
+/// The default template, and the one that transformers prefers where tools are given.
+fn choose(source: &str, config: &Value) -> Outcome<(String, Option<String>)> {
+    if !source.is_empty() {
+        return Ok((source.to_string(), None));
+    }
+    let named = match &config["chat_template"] {
+        Value::String(source) => return Ok((source.clone(), None)),
+        Value::Array(named) => named,
+        Value::Null => return Err(Failure::new(Code::NotFound, "the model has no chat template")),
+        _ => return Err(Failure::invalid("chat_template: not a string or a list")),
+    };
+    let find = |name: &str| {
+        let entry = named.iter().find(|entry| entry["name"] == name)?;
+        entry["template"].as_str().map(str::to_string)
+    };
+    let tool_use = find("tool_use");
+    let default = find("default").or_else(|| tool_use.clone()).ok_or_else(|| {
+        Failure::invalid("chat_template: none of the named templates is called \"default\"")
+    })?;
+    Ok((default, tool_use))
+}
+
+fn special_tokens(tokenizer: &Tokenizer, config: &Value) -> Map<String, Value> {
+    let mut map = Map::new();
+    let roles = tokenizer.roles;
+    let ids = [("bos", roles.bos), ("eos", roles.eos), ("unk", roles.unk), ("pad", roles.pad)];
+    for (name, id) in ids {
+        if let Some(text) = id.and_then(|id| tokenizer.token_text(id)) {
+            map.insert(format!("{name}_token"), text.into());
+        }
+    }
+    for (key, value) in config.as_object().into_iter().flatten() {
+        let text = value.as_str().or_else(|| value["content"].as_str());
+        if let Some(text) = text.filter(|_| key.ends_with("_token")) {
+            map.insert(key.clone(), text.into());
+        }
+    }
+    map
+}
+
+/// Memory for the output is bounded while it is written.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+    over: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            self.over = true;
+            return Err(io::Error::other("too much output"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn failure_of(error: &Error) -> Failure {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(at) = cause {
+        if let Some(raised) = at.downcast_ref::<Raised>() {
+            return Failure::new(Code::TemplateRaised, raised.0.clone());
+        }
+        cause = at.source();
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Failure::new(Code::ResourceExhausted, "the chat template takes too long");
+    }
+    Failure::new(Code::TemplateRaised, format!("chat template: {}", describe(error)))
+}
+
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(at) = cause {
+        text.push_str(&format!(": {at}"));
+        cause = at.source();
+    }
+    text
+}
+
+fn parse(json: &str, what: &str) -> Outcome<Value> {
+    serde_json::from_str(json).or_invalid(what)
+}
+
+/// None in the template where it is absent, as transformers passes it.
+fn optional_array(json: &str, what: &str) -> Outcome<Value> {
+    if json.is_empty() {
+        return Ok(Value::Null);
+    }
+    let value = parse(json, what)?;
+    if value.is_array() || value.is_null() {
+        return Ok(value);
+    }
+    Err(Failure::invalid(format!("{what}: not an array")))
+}
+
+fn object(json: &str, what: &str) -> Outcome<Map<String, Value>> {
+    if json.is_empty() {
+        return Ok(Map::new());
+    }
+    match parse(json, what)? {
+        Value::Object(map) => Ok(map),
+        _ => Err(Failure::invalid(format!("{what}: not an object"))),
+    }
+}
+
+fn parse_tool_arguments(message: &mut Value) {
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten() {
+        let function = if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
+        let Some(arguments) = function.and_then(|f| f.get_mut("arguments")) else { continue };
+        let parsed = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if let Some(parsed) = parsed.filter(Value::is_object) {
+            *arguments = parsed;
+        }
+    }
+}
+
+/// Appends `mark` and a space to the last message's text; where it comes out, the text ends.
+fn mark_end(messages: &mut Value, mark: char) -> Outcome<()> {
+    let content = messages
+        .as_array_mut()
+        .and_then(|list| list.last_mut())
+        .and_then(|message| message.get_mut("content"));
+    let text = match content {
+        Some(Value::String(text)) => Some(text),
+        Some(Value::Array(parts)) => {
+            parts.iter_mut().rev().find_map(|part| match part.get_mut("text") {
+                Some(Value::String(text)) => Some(text),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    let text = text.ok_or_else(|| {
+        Failure::invalid("continue_final_message: the last message has no text to continue")
+    })?;
+    text.push(mark);
+    text.push(' ');
+    Ok(())
+}
+
+fn cut_at(mut text: String, mark: char) -> Outcome<String> {
+    let at = text.rfind(mark).ok_or_else(|| {
+        Failure::invalid("continue_final_message: the chat template does not show the last message")
+    })?;
+    let kept_space = text[at + mark.len_utf8()..].starts_with(' ');
+    text.truncate(at);
+    if !kept_space {
+        // The template trims contents: so must the one that is continued be.
+        text.truncate(text.trim_end().len());
+    }
+    Ok(text)
+}
+
+/// `{% generation %}` marks what an assistant wrote, for training; it prints what it encloses.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        out.push_str(before);
+        let word_at = tag.len() - tag.trim_start_matches(['-', '+']).trim_start().len();
+        let body = &tag[word_at..];
+        let word = &body[..body.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(body.len())];
+        let replacement = match word {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => word,
+        };
+        out.push_str(&tag[..word_at]);
+        out.push_str(replacement);
+        rest = &body[word.len()..];
+    }
+    out.push_str(rest);
+    out
+}

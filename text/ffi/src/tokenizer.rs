@@ -1,0 +1,350 @@
+//! A tokenizer in its variants over one shared vocabulary, and its table of tokens.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
+use tokenizers::{
+    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper, TokenizerImpl,
+};
+
+use crate::decoding::DecodeRule;
+use crate::error::{Failure, OrInvalid, Outcome};
+use crate::model::SharedModel;
+
+pub type Variant = TokenizerImpl<
+    SharedModel,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
+
+pub const IN_VOCAB: u8 = 1;
+pub const SPECIAL: u8 = 2;
+
+/// The four tokens with a role.
+#[derive(Clone, Copy, Default)]
+pub struct RoleIds {
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub unk: Option<u32>,
+    pub pad: Option<u32>,
+}
+
+/// Everything per id, flat: [vocab] texts and bytes by offset, [vocab] flags.
+#[derive(Default)]
+pub struct TokenTable {
+    pub texts: Vec<u8>,
+    pub text_ends: Vec<u32>,
+    pub bytes: Vec<u8>,
+    pub byte_ends: Vec<u32>,
+    pub flags: Vec<u8>,
+}
+
+impl TokenTable {
+    pub fn push(&mut self, text: &str, bytes: &[u8], flags: u8) {
+        self.texts.extend_from_slice(text.as_bytes());
+        self.text_ends.push(self.texts.len() as u32);
+        self.bytes.extend_from_slice(bytes);
+        self.byte_ends.push(self.bytes.len() as u32);
+        self.flags.push(flags);
+    }
+}
+
+struct Control {
+    id: u32,
+    lstrip: bool,
+    rstrip: bool,
+}
+
+pub struct Tokenizer {
+    with_specials: Variant,
+    without_specials: Variant,
+    // Where only the first piece of a text gets a space put before it: for the other pieces.
+    continuation: Option<Variant>,
+    control_matcher: AhoCorasick,
+    controls: Vec<Control>,
+    special: Vec<bool>, // [vocab]
+    unk: Option<u32>,
+    // A GGUF's add_bos_token and add_eos_token; tokenizer.json has a post-processor instead.
+    prefix: Option<u32>,
+    suffix: Option<u32>,
+    pub table: TokenTable,
+    pub roles: RoleIds,
+    pub end_ids: Vec<u32>,
+    pub rule: DecodeRule,
+}
+
+/// What a constructor has settled, before the variants are made of it.
+pub struct Parts {
+    pub base: Variant, // control tokens parsed
+    pub rule: DecodeRule,
+    pub roles: RoleIds,
+    pub end_ids: Vec<u32>,
+    pub table: TokenTable,
+    pub prefix: Option<u32>,
+    pub suffix: Option<u32>,
+}
+
+impl Tokenizer {
+    pub fn from_json(json: &str, config: &str, max_vocab: usize) -> Outcome<Self> {
+        let mut base: Variant = serde_json::from_str(json).or_invalid("tokenizer.json")?;
+        base.with_padding(None);
+        base.with_truncation(None).or_invalid("tokenizer.json")?;
+        let config: Value = if config.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(config).or_invalid("tokenizer_config.json")?
+        };
+        add_config_tokens(&mut base, &config)?;
+        let rule = DecodeRule::from_decoder(base.get_decoder())?;
+        let mut roles = RoleIds::default();
+        for (key, role) in [
+            ("bos_token", &mut roles.bos),
+            ("eos_token", &mut roles.eos),
+            ("unk_token", &mut roles.unk),
+            ("pad_token", &mut roles.pad),
+        ] {
+            *role = token_content(&config[key]).and_then(|t| base.token_to_id(t));
+        }
+        roles.unk = roles.unk.or_else(|| base.get_model().unk_id());
+        let table = table_of(&base, &rule, max_vocab)?;
+        let end_ids = roles.eos.into_iter().collect();
+        Self::from_parts(Parts { base, rule, roles, end_ids, table, prefix: None, suffix: None })
+    }
+
+    pub fn from_parts(parts: Parts) -> Outcome<Self> {
+        let Parts { base, rule, roles, end_ids, table, prefix, suffix } = parts;
+        let mut added: Vec<(u32, AddedToken)> =
+            base.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).collect();
+        added.sort_by_key(|(id, _)| *id);
+        let control_matcher = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(added.iter().map(|(_, t)| t.content.as_str()))
+            .or_invalid("control tokens")?;
+        let controls = added
+            .iter()
+            .map(|(id, t)| Control { id: *id, lstrip: t.lstrip, rstrip: t.rstrip })
+            .collect();
+        let mut without_specials = base.clone();
+        without_specials.set_encode_special_tokens(true);
+        let continuation = continuation_of(&without_specials)?;
+        let special = table.flags.iter().map(|f| f & SPECIAL != 0).collect();
+        let unk = base.get_model().unk_id();
+        Ok(Tokenizer {
+            with_specials: base,
+            without_specials,
+            continuation,
+            control_matcher,
+            controls,
+            special,
+            unk,
+            prefix,
+            suffix,
+            table,
+            roles,
+            end_ids,
+            rule,
+        })
+    }
+
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.with_specials.token_to_id(token)
+    }
+
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.with_specials.id_to_token(id)
+    }
+
+    /// In id order.
+    pub fn control_tokens(&self) -> Vec<String> {
+        let names = self.controls.iter().filter_map(|control| self.token_text(control.id));
+        names.collect()
+    }
+
+    pub fn encode(&self, text: &str, add_special: bool, as_text: bool) -> Outcome<Vec<u32>> {
+        let variant = if as_text { &self.without_specials } else { &self.with_specials };
+        let mut ids = Vec::new();
+        if add_special {
+            ids.extend(self.prefix);
+        }
+        let body = variant.encode_fast(text, add_special).or_invalid("encode")?;
+        if as_text {
+            // What the post-processor put around the text is meant.
+            let mask = body.get_special_tokens_mask().iter();
+            let own = body.get_ids().iter().zip(mask).filter(|(_, mask)| **mask == 0);
+            self.refuse_controls(own.map(|(id, _)| *id))?;
+        }
+        ids.extend_from_slice(body.get_ids());
+        if add_special {
+            ids.extend(self.suffix);
+        }
+        Ok(ids)
+    }
+
+    /// Control tokens that stand unbroken become ids; the pieces between are encoded as text once
+    /// their marks are gone.
+    pub fn encode_marked(&self, text: &str, mark: Option<char>) -> Outcome<Vec<u32>> {
+        let mut ids = Vec::new();
+        let mut start = 0;
+        for found in self.control_matcher.find_iter(text) {
+            let control = &self.controls[found.pattern().as_usize()];
+            let before = &text[start.min(found.start())..found.start()];
+            let before = if control.lstrip { before.trim_end() } else { before };
+            self.encode_piece(before, start == 0, mark, &mut ids)?;
+            ids.push(control.id);
+            start = found.end();
+            if control.rstrip {
+                start += text[start..].len() - text[start..].trim_start().len();
+            }
+        }
+        self.encode_piece(&text[start.min(text.len())..], start == 0, mark, &mut ids)?;
+        Ok(ids)
+    }
+
+    fn encode_piece(
+        &self,
+        piece: &str,
+        first: bool,
+        mark: Option<char>,
+        ids: &mut Vec<u32>,
+    ) -> Outcome<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let unmarked;
+        let piece = match mark {
+            Some(mark) if piece.contains(mark) => {
+                unmarked = piece.replace(mark, "");
+                unmarked.as_str()
+            }
+            _ => piece,
+        };
+        let variant = match &self.continuation {
+            Some(continuation) if !first => continuation,
+            _ => &self.without_specials,
+        };
+        let encoding = variant.encode_fast(piece, false).or_invalid("encode")?;
+        self.refuse_controls(encoding.get_ids().iter().copied())?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+
+    /// The last line of defence: a vocabulary that spells a control token out of ordinary text.
+    fn refuse_controls(&self, ids: impl Iterator<Item = u32>) -> Outcome<()> {
+        for id in ids {
+            if self.special.get(id as usize) == Some(&true) && Some(id) != self.unk {
+                let name = self.with_specials.id_to_token(id).unwrap_or_default();
+                return Err(Failure::invalid(format!(
+                    "the text spells the control token {name}, which this tokenizer can not write as text"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn token_content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["content"].as_str())
+}
+
+/// What transformers adds from tokenizer_config.json: added tokens that tokenizer.json lacks, and
+/// the tokens with a role, which are special.
+fn add_config_tokens(base: &mut Variant, config: &Value) -> Outcome<()> {
+    let mut declared: Vec<(u32, AddedToken)> = Vec::new();
+    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
+        let id = id.parse::<u32>().or_invalid("tokenizer_config.json: added_tokens_decoder")?;
+        let content = token_content(token)
+            .ok_or_else(|| Failure::invalid("tokenizer_config.json: an added token has no content"))?;
+        let flag = |name: &str, default| token[name].as_bool().unwrap_or(default);
+        let special = flag("special", false);
+        let added = AddedToken::from(content, special)
+            .single_word(flag("single_word", false))
+            .lstrip(flag("lstrip", false))
+            .rstrip(flag("rstrip", false))
+            .normalized(flag("normalized", !special));
+        declared.push((id, added));
+    }
+    declared.sort_by_key(|(id, _)| *id);
+    base.add_tokens(declared.iter().map(|(_, t)| t.clone()))
+        .or_invalid("tokenizer_config.json: added_tokens_decoder")?;
+    for (id, token) in &declared {
+        if !token.content.is_empty() && base.token_to_id(&token.content) != Some(*id) {
+            return Err(Failure::invalid(format!(
+                "tokenizer_config.json: added token {} can not have id {id}",
+                token.content
+            )));
+        }
+    }
+    let roles = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token"]
+        .iter()
+        .map(|key| &config[*key])
+        .chain(config["additional_special_tokens"].as_array().into_iter().flatten());
+    let known = base.get_added_tokens_decoder();
+    let special = roles
+        .filter_map(token_content)
+        .filter(|content| {
+            // Only what the vocabulary has: a role does not enlarge it.
+            base.token_to_id(content)
+                .is_some_and(|id| known.get(&id).is_none_or(|token| !token.special))
+        })
+        .map(|content| AddedToken::from(content, true))
+        .collect::<Vec<_>>();
+    base.add_tokens(special).or_invalid("tokenizer_config.json")?;
+    Ok(())
+}
+
+fn table_of(base: &Variant, rule: &DecodeRule, max_vocab: usize) -> Outcome<TokenTable> {
+    let mut tokens = base.get_vocab(true).into_iter().collect::<Vec<_>>();
+    tokens.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+    let size = tokens.last().map_or(0, |(_, id)| *id as usize + 1);
+    if size == 0 || size > max_vocab {
+        return Err(Failure::invalid(format!(
+            "tokenizer.json: {size} token ids; 1 to {max_vocab} are supported"
+        )));
+    }
+    let added = base.get_added_tokens_decoder();
+    let mut table = TokenTable::default();
+    for (token, id) in tokens {
+        while table.flags.len() < id as usize {
+            table.push("", b"", 0);
+        }
+        if table.flags.len() > id as usize {
+            continue; // two spellings of one id: the first stands
+        }
+        match added.get(&id) {
+            Some(token) => {
+                let special = if token.special { SPECIAL } else { 0 };
+                let bytes = rule.added_token_bytes(&token.content);
+                table.push(&token.content, &bytes, IN_VOCAB | special);
+            }
+            None => table.push(&token, &rule.token_bytes(&token), IN_VOCAB),
+        }
+    }
+    Ok(table)
+}
+
+/// The variant for pieces that do not open a text: a Metaspace that puts a space before the first
+/// piece only must put none.
+fn continuation_of(variant: &Variant) -> Outcome<Option<Variant>> {
+    let Some(pre_tokenizer) = variant.get_pre_tokenizer() else { return Ok(None) };
+    let mut json = serde_json::to_value(pre_tokenizer).or_invalid("pre_tokenizer")?;
+    if !first_becomes_never(&mut json) {
+        return Ok(None);
+    }
+    let changed: PreTokenizerWrapper = serde_json::from_value(json).or_invalid("pre_tokenizer")?;
+    let mut continuation = variant.clone();
+    continuation.with_pre_tokenizer(Some(changed));
+    Ok(Some(continuation))
+}
+
+fn first_becomes_never(json: &mut Value) -> bool {
+    if let Some(parts) = json.get_mut("pretokenizers").and_then(Value::as_array_mut) {
+        return parts.iter_mut().fold(false, |any, part| first_becomes_never(part) || any);
+    }
+    let first = json["type"] == "Metaspace" && json["prepend_scheme"] == "first";
+    if first {
+        json["prepend_scheme"] = Value::from("never");
+    }
+    first
+}
