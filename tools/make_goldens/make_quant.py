@@ -73,9 +73,9 @@ def main():
 
 def compare(lib, qtype, data, values):
     """How many values ggml's own dequantisation gives bit for bit alike."""
-    function = getattr(lib, f"dequantize_row_{qtype.name.lower().replace(chr(95) + "k", chr(95) + "K")}", None) if qtype.name not in ("F16", "BF16") else None
-    if function is None:
+    if qtype.name in ("F16", "BF16"):
         return "-"
+    function = getattr(lib, "dequantize_row_" + qtype.name.lower().replace("_k", "_K"))
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     out = np.zeros_like(values)
     function(data.ctypes.data, out.ctypes.data, out.size)
