@@ -36,7 +36,7 @@ Status unsupported_field(std::string_view field, std::string_view why) {
 Status overloaded(std::string_view what, std::chrono::milliseconds retry_after) {
   Status status = absl::ResourceExhaustedError(std::string(what));
   set_error_reason(status, "OVERLOADED");
-  status.SetPayload(kRetryUrl, absl::Cord(fmt::format("{}", retry_after.count())));
+  set_error_retry_after(status, retry_after);
   return status;
 }
 
@@ -54,6 +54,10 @@ void set_error_reason(Status& status, std::string_view reason) {
 
 std::optional<std::string> error_reason(const Status& status) {
   return payload(status, kReasonUrl);
+}
+
+void set_error_retry_after(Status& status, std::chrono::milliseconds retry_after) {
+  status.SetPayload(kRetryUrl, absl::Cord(fmt::format("{}", retry_after.count())));
 }
 
 std::optional<std::chrono::milliseconds> error_retry_after(const Status& status) {

@@ -32,6 +32,7 @@ std::optional<std::string> error_field(const Status& status);
 // UPPER_SNAKE_CASE, as google.rpc.ErrorInfo.reason asks ("CONTEXT_LENGTH_EXCEEDED").
 void set_error_reason(Status& status, std::string_view reason);
 std::optional<std::string> error_reason(const Status& status);
+void set_error_retry_after(Status& status, std::chrono::milliseconds retry_after);
 std::optional<std::chrono::milliseconds> error_retry_after(const Status& status);
 
 // The same code and details with "context: " put before the message.
