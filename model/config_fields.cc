@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-namespace pelton {
+#include <nlohmann/json.hpp>
 
-namespace json = boost::json;
+namespace pelton {
 
 // --- bounds ---
 
@@ -73,52 +73,52 @@ std::string JsonFields::full_name(std::string_view key) const {
   return fmt::format("{}{}", path_, key);
 }
 
-const json::value* JsonFields::find(std::string_view key) const {
-  const json::value* value = object_.if_contains(json::string_view(key.data(), key.size()));
+const Json* JsonFields::find(std::string_view key) const {
+  const Json* value = json_member(object_, key);
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
 StatusOr<std::optional<int64_t>> JsonFields::get_int(std::string_view key) const {
-  const json::value* value = find(key);
+  const Json* value = find(key);
   if (value == nullptr) return std::optional<int64_t>();
-  if (!value->is_int64()) return invalid(key, "not an integer of 64 bits");
-  return std::optional<int64_t>(value->get_int64());
+  const std::optional<int64_t> number = json_int(*value);
+  if (!number) return invalid(key, "not an integer of 64 bits");
+  return number;
 }
 
 StatusOr<std::optional<double>> JsonFields::get_double(std::string_view key) const {
-  const json::value* value = find(key);
+  const Json* value = find(key);
   if (value == nullptr) return std::optional<double>();
-  if (value->is_double()) return std::optional<double>(value->get_double());
-  if (value->is_int64()) return std::optional<double>(static_cast<double>(value->get_int64()));
-  if (value->is_uint64()) return std::optional<double>(static_cast<double>(value->get_uint64()));
-  return invalid(key, "not a number");
+  const std::optional<double> number = json_double(*value);
+  if (!number) return invalid(key, "not a number");
+  return number;
 }
 
 StatusOr<std::optional<bool>> JsonFields::get_bool(std::string_view key) const {
-  const json::value* value = find(key);
+  const Json* value = find(key);
   if (value == nullptr) return std::optional<bool>();
-  if (!value->is_bool()) return invalid(key, "neither true nor false");
-  return std::optional<bool>(value->get_bool());
+  if (!value->is_boolean()) return invalid(key, "neither true nor false");
+  return std::optional<bool>(value->get<bool>());
 }
 
 StatusOr<std::optional<std::string>> JsonFields::get_string(std::string_view key) const {
-  const json::value* value = find(key);
+  const Json* value = find(key);
   if (value == nullptr) return std::optional<std::string>();
-  if (!value->is_string()) return invalid(key, "not a string");
-  return std::optional<std::string>(
-      std::string(value->get_string().data(), value->get_string().size()));
+  const std::optional<std::string_view> text = json_string(*value);
+  if (!text) return invalid(key, "not a string");
+  return std::optional<std::string>(*text);
 }
 
-StatusOr<const json::object*> JsonFields::get_object(std::string_view key) const {
-  const json::value* value = find(key);
+StatusOr<const Json*> JsonFields::get_object(std::string_view key) const {
+  const Json* value = find(key);
   if (value != nullptr && !value->is_object()) return invalid(key, "not an object");
-  return value == nullptr ? nullptr : value->if_object();
+  return value;
 }
 
-StatusOr<const json::array*> JsonFields::get_array(std::string_view key) const {
-  const json::value* value = find(key);
+StatusOr<const Json*> JsonFields::get_array(std::string_view key) const {
+  const Json* value = find(key);
   if (value != nullptr && !value->is_array()) return invalid(key, "not an array");
-  return value == nullptr ? nullptr : value->if_array();
+  return value;
 }
 
 // --- GGUF ---

@@ -2,7 +2,6 @@
 // [low, high], or a typed error that names it. Used while a model is opened.
 #pragma once
 
-#include <boost/json/object.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "core/status.h"
 #include "model/formats/gguf.h"
+#include "model/formats/json.h"
 
 namespace pelton {
 
@@ -43,7 +43,7 @@ class ConfigFields {
 class JsonFields final : public ConfigFields {
  public:
   // `object` outlives this. `path`: "" or "rope_scaling."
-  explicit JsonFields(const boost::json::object& object, std::string path = "")
+  explicit JsonFields(const Json& object, std::string path = "")
       : object_(object), path_(std::move(path)) {}
 
   StatusOr<std::optional<int64_t>> get_int(std::string_view key) const override;
@@ -52,12 +52,12 @@ class JsonFields final : public ConfigFields {
   StatusOr<std::optional<std::string>> get_string(std::string_view key) const override;
   std::string full_name(std::string_view key) const override;
 
-  const boost::json::value* find(std::string_view key) const;  // null: absent or JSON null
-  StatusOr<const boost::json::object*> get_object(std::string_view key) const;  // null: absent
-  StatusOr<const boost::json::array*> get_array(std::string_view key) const;    // null: absent
+  const Json* find(std::string_view key) const;                  // null: absent or JSON null
+  StatusOr<const Json*> get_object(std::string_view key) const;  // null: absent
+  StatusOr<const Json*> get_array(std::string_view key) const;   // null: absent
 
  private:
-  const boost::json::object& object_;
+  const Json& object_;
   std::string path_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/half.h"
+#include "model/formats/mapped_file.h"
 
 namespace pelton {
 namespace {
@@ -92,6 +93,10 @@ const void* FileTensor::mapped() const {
       (tensor_role_info(role()).vector ? layout_.first_row * 4 : layout_.first_row * row_bytes());
   const bool aligned = reinterpret_cast<uintptr_t>(start) % alignment_of(dtype()) == 0;
   return aligned ? start : nullptr;
+}
+
+void FileTensor::release() const {
+  if (layout_.in_mapped_file) drop_resident_pages(layout_.data);
 }
 
 }  // namespace pelton

@@ -17,6 +17,7 @@ struct FileLayout {
   int64_t first_row = 0;            // of this part among them
   int head_dim = 0;                 // of the pairs that interleaved_rope undoes
   TensorTransform transform;
+  bool in_mapped_file = false;  // data may be dropped from memory and read again
 };
 
 class FileTensor final : public WeightTensor {
@@ -25,6 +26,7 @@ class FileTensor final : public WeightTensor {
 
   void read_rows(int64_t begin, int64_t end, void* out) const override;
   const void* mapped() const override;
+  void release() const override;
 
  private:
   int64_t file_row(int64_t row) const;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "model/architecture.h"
@@ -15,8 +16,6 @@
 
 namespace pelton {
 namespace {
-
-namespace json = boost::json;
 
 std::string known_model_types() {
   std::string names;
@@ -37,14 +36,13 @@ StatusOr<const Architecture*> choose_row(const JsonFields& fields) {
     return fields.unsupported(
         "model_type", fmt::format("\"{:.64}\" is none of {}", *model_type, known_model_types()));
   }
-  PELTON_ASSIGN_OR_RETURN(const json::array* classes, fields.get_array("architectures"));
+  PELTON_ASSIGN_OR_RETURN(const Json* classes, fields.get_array("architectures"));
   if (classes == nullptr || classes->empty()) return row;
-  const json::string* name = classes->front().if_string();
-  if (name == nullptr) return fields.invalid("architectures", "not an array of strings");
-  const std::string_view class_name(name->data(), name->size());
-  if (std::ranges::find(row->class_names, class_name) == row->class_names.end()) {
+  const std::optional<std::string_view> class_name = json_string(classes->front());
+  if (!class_name) return fields.invalid("architectures", "not an array of strings");
+  if (std::ranges::find(row->class_names, *class_name) == row->class_names.end()) {
     return fields.unsupported("architectures",
-                              fmt::format("\"{:.64}\" is not supported", class_name));
+                              fmt::format("\"{:.64}\" is not supported", *class_name));
   }
   return row;
 }
@@ -170,16 +168,16 @@ Status read_rope(const Architecture& row, const JsonFields& fields, ModelConfig&
     PELTON_RETURN_IF_ERROR(
         fields.read_double("rope_local_base_freq", kMinTheta, kMaxTheta, config.local_rope.theta));
   }
-  PELTON_ASSIGN_OR_RETURN(const json::object* parameters, fields.get_object("rope_parameters"));
-  PELTON_ASSIGN_OR_RETURN(const json::object* scaling, fields.get_object("rope_scaling"));
+  PELTON_ASSIGN_OR_RETURN(const Json* parameters, fields.get_object("rope_parameters"));
+  PELTON_ASSIGN_OR_RETURN(const Json* scaling, fields.get_object("rope_scaling"));
   if (scaling != nullptr) {
     PELTON_RETURN_IF_ERROR(
         read_rope_object(JsonFields(*scaling, "rope_scaling."), config.max_positions, config.rope));
   }
   if (parameters != nullptr) {
     const JsonFields all(*parameters, "rope_parameters.");
-    PELTON_ASSIGN_OR_RETURN(const json::object* full, all.get_object("full_attention"));
-    PELTON_ASSIGN_OR_RETURN(const json::object* local, all.get_object("sliding_attention"));
+    PELTON_ASSIGN_OR_RETURN(const Json* full, all.get_object("full_attention"));
+    PELTON_ASSIGN_OR_RETURN(const Json* local, all.get_object("sliding_attention"));
     if (full == nullptr && local == nullptr) full = parameters;
     if (full != nullptr) {
       PELTON_RETURN_IF_ERROR(read_rope_object(JsonFields(*full, "rope_parameters."),
@@ -196,18 +194,17 @@ Status read_rope(const Architecture& row, const JsonFields& fields, ModelConfig&
 }
 
 // layer_types of newer files, one string a layer.
-Status read_layer_types(const JsonFields& fields, const json::array& types, ModelConfig& config) {
+Status read_layer_types(const JsonFields& fields, const Json& types, ModelConfig& config) {
   if (types.size() != config.window_layer.size()) {
     return fields.invalid("layer_types",
                           fmt::format("{} entries for {} layers", types.size(), config.num_layers));
   }
   for (size_t layer = 0; layer < types.size(); ++layer) {
-    const json::string* type = types[layer].if_string();
-    if (type == nullptr) return fields.invalid("layer_types", "not an array of strings");
+    const std::optional<std::string_view> type = json_string(types[layer]);
+    if (!type) return fields.invalid("layer_types", "not an array of strings");
     config.window_layer[layer] = *type == "sliding_attention" ? 1 : 0;
     if (*type != "sliding_attention" && *type != "full_attention") {
-      return fields.unsupported(
-          "layer_types", fmt::format("\"{:.64}\" is not supported", std::string_view(*type)));
+      return fields.unsupported("layer_types", fmt::format("\"{:.64}\" is not supported", *type));
     }
   }
   return absl::OkStatus();
@@ -229,7 +226,7 @@ Status read_windows(const Architecture& row, const JsonFields& outer, const Json
   PELTON_RETURN_IF_ERROR(
       fields.read_int("sliding_window", 1, kMaxPositions, config.sliding_window));
   if (!use_window) config.sliding_window = 0;
-  PELTON_ASSIGN_OR_RETURN(const json::array* types, fields.get_array("layer_types"));
+  PELTON_ASSIGN_OR_RETURN(const Json* types, fields.get_array("layer_types"));
   if (types != nullptr) return read_layer_types(fields, *types, config);
   if (config.sliding_window == 0) return absl::OkStatus();
 
@@ -271,16 +268,16 @@ Status read_attention(const Architecture& row, const JsonFields& fields, ModelCo
 
 // One id or an array of them, added to `out`.
 Status read_eos(const JsonFields& fields, std::vector<TokenId>& out) {
-  const json::value* value = fields.find("eos_token_id");
+  const Json* value = fields.find("eos_token_id");
   if (value == nullptr) return absl::OkStatus();
-  const json::array one = {*value};
-  const json::array& ids = value->is_array() ? value->get_array() : one;
-  if (ids.size() > kMaxEosIds) return fields.invalid("eos_token_id", "more than 64 ids");
-  for (const json::value& id : ids) {
-    if (!id.is_int64() || id.get_int64() < 0 || id.get_int64() >= kMaxVocab) {
+  const size_t count = value->is_array() ? value->size() : 1;
+  if (count > kMaxEosIds) return fields.invalid("eos_token_id", "more than 64 ids");
+  for (size_t i = 0; i < count; ++i) {
+    const std::optional<int64_t> id = json_int(value->is_array() ? (*value)[i] : *value);
+    if (!id || *id < 0 || *id >= kMaxVocab) {
       return fields.invalid("eos_token_id", "not a token id");
     }
-    out.push_back(static_cast<TokenId>(id.get_int64()));
+    out.push_back(static_cast<TokenId>(*id));
   }
   return absl::OkStatus();
 }
@@ -313,11 +310,10 @@ Status read_outer(const Architecture& row, const JsonFields& fields, ModelConfig
 
 StatusOr<ModelConfig> model_config_from_json(std::string_view config_json,
                                              std::string_view generation_config_json) {
-  PELTON_ASSIGN_OR_RETURN(const json::object root,
-                          parse_json_object(config_json, "config.json", {}));
+  PELTON_ASSIGN_OR_RETURN(const Json root, parse_json_object(config_json, "config.json", {}));
   const JsonFields outer(root);
   PELTON_ASSIGN_OR_RETURN(const Architecture* row, choose_row(outer));
-  PELTON_ASSIGN_OR_RETURN(const json::object* text, outer.get_object("text_config"));
+  PELTON_ASSIGN_OR_RETURN(const Json* text, outer.get_object("text_config"));
   const JsonFields fields(text != nullptr ? *text : root, text != nullptr ? "text_config." : "");
   PELTON_RETURN_IF_ERROR(refuse_unsupported(outer));
   PELTON_RETURN_IF_ERROR(refuse_unsupported(fields));
@@ -335,9 +331,8 @@ StatusOr<ModelConfig> model_config_from_json(std::string_view config_json,
   PELTON_RETURN_IF_ERROR(read_windows(*row, outer, fields, config));
   PELTON_RETURN_IF_ERROR(read_attention(*row, fields, config));
   if (!generation_config_json.empty()) {
-    PELTON_ASSIGN_OR_RETURN(
-        const json::object generation,
-        parse_json_object(generation_config_json, "generation_config.json", {}));
+    PELTON_ASSIGN_OR_RETURN(const Json generation, parse_json_object(generation_config_json,
+                                                                     "generation_config.json", {}));
     PELTON_RETURN_IF_ERROR(read_eos(JsonFields(generation), config.eos_ids));
   }
   PELTON_RETURN_IF_ERROR(finish_config(*row, config));

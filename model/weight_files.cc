@@ -29,6 +29,7 @@ struct StoredFile {
   std::function<std::optional<StoredTensor>(std::string_view)> find;
   std::vector<std::string_view> names;
   const FormatMap* map = nullptr;
+  bool in_mapped_file = true;
 };
 
 Status tensor_error(absl::StatusCode code, std::string_view name, std::string_view why) {
@@ -139,7 +140,8 @@ class Resolver {
                          .file_rows = features,
                          .first_row = 0,
                          .head_dim = config_.head_dim,
-                         .transform = source.transform};
+                         .transform = source.transform,
+                         .in_mapped_file = file_.in_mapped_file};
     if (source.transform.fused_part >= 0) {
       std::tie(layout.file_rows, layout.first_row) =
           fused_rows(config_, source.transform.fused_part);
@@ -234,6 +236,7 @@ StatusOr<std::unique_ptr<WeightSource>> open_weights(std::shared_ptr<const GgufF
   const Architecture* row = find_architecture(config.architecture);
   StoredFile stored;
   if (row != nullptr) stored.map = &row->gguf;
+  stored.in_mapped_file = file->is_mapped();
   for (const GgufTensor& tensor : file->tensors()) stored.names.push_back(tensor.name);
   stored.find = [model = file.get()](std::string_view name) -> std::optional<StoredTensor> {
     const GgufTensor* found = model->find_tensor(name);

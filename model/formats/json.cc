@@ -2,152 +2,121 @@
 
 #include <fmt/format.h>
 
-#include <boost/json/basic_parser_impl.hpp>
-#include <boost/json/src.hpp>  // Boost.JSON is compiled here, in this one file
 #include <exception>
+#include <limits>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 namespace pelton {
 namespace {
 
-namespace json = boost::json;
-using json::error_code;
-
-// Builds the value as it is parsed. Boost's own parser keeps the last of two equal keys: two
-// readers of one file could then see different models.
-class Handler {
+// Builds the value event by event; false ends the parse, with the reason in `error`.
+class Builder final : public nlohmann::json_sax<Json> {
  public:
-  static constexpr size_t max_object_size = SIZE_MAX;
-  static constexpr size_t max_array_size = SIZE_MAX;
-  static constexpr size_t max_key_size = SIZE_MAX;
-  static constexpr size_t max_string_size = SIZE_MAX;
+  explicit Builder(const JsonLimits& limits) : limits_(limits) {}
 
-  explicit Handler(size_t max_values) : values_left_(max_values) {}
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(int64_t value) override { return add(value); }
+  bool number_unsigned(uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string&) override { return add(value); }
+  bool string(std::string& value) override { return add(std::move(value)); }
+  bool binary(Json::binary_t&) override { return false; }
+  bool start_object(size_t) override { return open(Json::object()); }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
 
-  bool on_document_begin(error_code&) {
-    stack_.reset();
-    return true;
-  }
-  bool on_document_end(error_code&) { return true; }
-  bool on_object_begin(error_code&) {
-    keys_.emplace_back();
-    return true;
-  }
-  bool on_object_end(size_t count, error_code& ec) {
-    keys_.pop_back();
-    stack_.push_object(count);
-    return counted(ec);
-  }
-  bool on_array_begin(error_code&) { return true; }
-  bool on_array_end(size_t count, error_code& ec) {
-    stack_.push_array(count);
-    return counted(ec);
-  }
-  bool on_key_part(json::string_view part, size_t, error_code&) {
-    key_.append(part.data(), part.size());
-    stack_.push_chars(part);
-    return true;
-  }
-  bool on_key(json::string_view part, size_t, error_code& ec) {
-    key_.append(part.data(), part.size());
-    stack_.push_key(part);
-    if (!keys_.back().insert(key_).second) {
-      duplicate = std::move(key_);
-      ec = json::error::syntax;
+  bool key(std::string& name) override {
+    if (open_.back()->contains(name)) {
+      error = absl::InvalidArgumentError(fmt::format("duplicate key \"{}\"", name));
       return false;
     }
-    key_.clear();
-    return counted(ec);
+    key_ = std::move(name);
+    return counted();
   }
-  bool on_string_part(json::string_view part, size_t, error_code&) {
-    stack_.push_chars(part);
-    return true;
-  }
-  bool on_string(json::string_view part, size_t, error_code& ec) {
-    stack_.push_string(part);
-    return counted(ec);
-  }
-  bool on_number_part(json::string_view, error_code&) { return true; }
-  bool on_int64(int64_t value, json::string_view, error_code& ec) {
-    stack_.push_int64(value);
-    return counted(ec);
-  }
-  bool on_uint64(uint64_t value, json::string_view, error_code& ec) {
-    stack_.push_uint64(value);
-    return counted(ec);
-  }
-  bool on_double(double value, json::string_view, error_code& ec) {
-    stack_.push_double(value);
-    return counted(ec);
-  }
-  bool on_bool(bool value, error_code& ec) {
-    stack_.push_bool(value);
-    return counted(ec);
-  }
-  bool on_null(error_code& ec) {
-    stack_.push_null();
-    return counted(ec);
-  }
-  bool on_comment_part(json::string_view, error_code&) { return true; }
-  bool on_comment(json::string_view, error_code&) { return true; }
 
-  json::value release() { return stack_.release(); }
-
-  std::string duplicate;  // the key that came twice
-  bool too_many = false;
-
- private:
-  bool counted(error_code& ec) {
-    if (values_left_-- > 0) return true;
-    values_left_ = 0;
-    too_many = true;
-    ec = json::error::syntax;
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
+    error = absl::InvalidArgumentError(fmt::format("malformed JSON at byte {}", position));
     return false;
   }
 
-  json::value_stack stack_;
+  Json root;
+  Status error;
+
+ private:
+  bool counted() {
+    if (++values_ <= limits_.max_values) return true;
+    error =
+        absl::ResourceExhaustedError(fmt::format("more than {} JSON values", limits_.max_values));
+    return false;
+  }
+
+  Json* place(Json value) {
+    if (open_.empty()) {
+      root = std::move(value);
+      return &root;
+    }
+    Json& parent = *open_.back();
+    if (parent.is_array()) return &parent.emplace_back(std::move(value));
+    return &(parent[key_] = std::move(value));
+  }
+
+  bool add(Json value) {
+    place(std::move(value));
+    return counted();
+  }
+
+  bool open(Json value) {
+    if (open_.size() >= limits_.max_depth) {
+      error = absl::ResourceExhaustedError(
+          fmt::format("JSON is nested deeper than {}", limits_.max_depth));
+      return false;
+    }
+    open_.push_back(place(std::move(value)));
+    return counted();
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  const JsonLimits& limits_;
+  std::vector<Json*> open_;  // parents of open ones do not move: only the innermost grows
   std::string key_;
-  std::vector<std::unordered_set<std::string>> keys_;  // of each open object
-  size_t values_left_;
+  size_t values_ = 0;
 };
 
-StatusOr<json::value> parse(std::string_view text, std::string_view what,
-                            const JsonLimits& limits) {
-  json::parse_options options;
-  options.max_depth = limits.max_depth;
-  json::basic_parser<Handler> parser(options, limits.max_values);
-  error_code ec;
-  const size_t consumed = parser.write_some(false, text.data(), text.size(), ec);
-  if (parser.handler().too_many) {
+StatusOr<Json> parse(std::string_view text, const JsonLimits& limits) {
+  if (text.size() > limits.max_bytes) {
     return absl::ResourceExhaustedError(
-        fmt::format("{}: more than {} JSON values", what, limits.max_values));
+        fmt::format("{} bytes of JSON, at most {} are read", text.size(), limits.max_bytes));
   }
-  if (!parser.handler().duplicate.empty()) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: duplicate key \"{}\"", what, parser.handler().duplicate));
+  // The library takes a NUL for the end of the text.
+  if (text.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError("a NUL byte within JSON");
   }
-  if (!ec && consumed < text.size()) ec = json::error::extra_data;
-  if (ec) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: {} at byte {}", what, ec.message(), consumed));
+  Builder builder(limits);
+  if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
+    return builder.error.ok() ? absl::InvalidArgumentError("malformed JSON") : builder.error;
   }
-  return parser.handler().release();
+  if (!builder.root.is_object()) return absl::InvalidArgumentError("not a JSON object");
+  return std::move(builder.root);
 }
 
 }  // namespace
 
-StatusOr<json::value> parse_json(std::string_view text, std::string_view what,
+StatusOr<Json> parse_json_object(std::string_view text, std::string_view what,
                                  const JsonLimits& limits) {
-  if (text.size() > limits.max_bytes) {
-    return absl::ResourceExhaustedError(fmt::format("{}: {} bytes of JSON, at most {} are read",
-                                                    what, text.size(), limits.max_bytes));
-  }
   try {
-    return parse(text, what, limits);
+    StatusOr<Json> value = parse(text, limits);
+    if (!value.ok()) return annotate(value.status(), what);
+    return value;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(fmt::format("{}: out of memory", what));
   } catch (const std::exception& error) {
@@ -155,13 +124,31 @@ StatusOr<json::value> parse_json(std::string_view text, std::string_view what,
   }
 }
 
-StatusOr<json::object> parse_json_object(std::string_view text, std::string_view what,
-                                         const JsonLimits& limits) {
-  PELTON_ASSIGN_OR_RETURN(json::value value, parse_json(text, what, limits));
-  if (!value.is_object()) {
-    return absl::InvalidArgumentError(fmt::format("{}: not a JSON object", what));
+const Json* json_member(const Json& object, std::string_view key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() ? nullptr : &*found;
+}
+
+std::optional<int64_t> json_int(const Json& value) {
+  if (const auto* number = value.get_ptr<const Json::number_unsigned_t*>()) {
+    if (*number > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
+    return static_cast<int64_t>(*number);
   }
-  return std::move(value.get_object());
+  if (const auto* number = value.get_ptr<const Json::number_integer_t*>()) return *number;
+  return std::nullopt;
+}
+
+std::optional<double> json_double(const Json& value) {
+  if (const auto* number = value.get_ptr<const Json::number_float_t*>()) return *number;
+  if (const std::optional<int64_t> number = json_int(value)) return static_cast<double>(*number);
+  return std::nullopt;
+}
+
+std::optional<std::string_view> json_string(const Json& value) {
+  const auto* text = value.get_ptr<const Json::string_t*>();
+  if (text == nullptr) return std::nullopt;
+  return std::string_view(*text);
 }
 
 }  // namespace pelton

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -16,13 +17,12 @@
 namespace pelton {
 namespace {
 
-namespace json = boost::json;
 static_assert(std::endian::native == std::endian::little, "both formats are little-endian");
 
 constexpr size_t kMaxDims = 8;
 constexpr size_t kMaxNameBytes = 4096;
 constexpr size_t kMaxIndexBytes = size_t{64} << 20;
-constexpr size_t kMaxJsonValues = size_t{1} << 22;
+constexpr size_t kMaxJsonValues = size_t{1} << 21;
 
 struct FileType {
   std::string_view name;
@@ -53,22 +53,17 @@ Status bad_tensor(std::string_view name, std::string_view why) {
   return status;
 }
 
-// A JSON number that is an integer in [0, 2^63).
-std::optional<int64_t> non_negative(const json::value& value) {
-  if (const int64_t* number = value.if_int64(); number != nullptr && *number >= 0) return *number;
-  return std::nullopt;
+std::optional<int64_t> non_negative(const Json& value) {
+  const std::optional<int64_t> number = json_int(value);
+  return number && *number >= 0 ? number : std::nullopt;
 }
 
-const json::value* member(const json::object& object, std::string_view key) {
-  return object.if_contains(json::string_view(key.data(), key.size()));
-}
-
-StatusOr<std::vector<int64_t>> parse_shape(const json::object& entry, std::string_view name) {
-  const json::value* value = member(entry, "shape");
+StatusOr<std::vector<int64_t>> parse_shape(const Json& entry, std::string_view name) {
+  const Json* value = json_member(entry, "shape");
   if (value == nullptr || !value->is_array()) return bad_tensor(name, "shape is not an array");
-  if (value->get_array().size() > kMaxDims) return bad_tensor(name, "more than 8 dimensions");
+  if (value->size() > kMaxDims) return bad_tensor(name, "more than 8 dimensions");
   std::vector<int64_t> shape;
-  for (const json::value& item : value->get_array()) {
+  for (const Json& item : *value) {
     const std::optional<int64_t> extent = non_negative(item);
     if (!extent) return bad_tensor(name, "a dimension is not a non-negative integer");
     shape.push_back(*extent);
@@ -77,14 +72,14 @@ StatusOr<std::vector<int64_t>> parse_shape(const json::object& entry, std::strin
 }
 
 // Bytes [begin, end) of the data section.
-StatusOr<std::pair<int64_t, int64_t>> parse_offsets(const json::object& entry,
-                                                    std::string_view name, size_t data_bytes) {
-  const json::value* value = member(entry, "data_offsets");
-  if (value == nullptr || !value->is_array() || value->get_array().size() != 2) {
+StatusOr<std::pair<int64_t, int64_t>> parse_offsets(const Json& entry, std::string_view name,
+                                                    size_t data_bytes) {
+  const Json* value = json_member(entry, "data_offsets");
+  if (value == nullptr || !value->is_array() || value->size() != 2) {
     return bad_tensor(name, "data_offsets is not an array of two");
   }
-  const std::optional<int64_t> begin = non_negative(value->get_array()[0]);
-  const std::optional<int64_t> end = non_negative(value->get_array()[1]);
+  const std::optional<int64_t> begin = non_negative((*value)[0]);
+  const std::optional<int64_t> end = non_negative((*value)[1]);
   if (!begin || !end) return bad_tensor(name, "data_offsets are not non-negative integers");
   if (*begin > *end || static_cast<uint64_t>(*end) > data_bytes) {
     return bad_tensor(name, fmt::format("data_offsets [{}, {}] lie outside the {} bytes of data",
@@ -93,26 +88,25 @@ StatusOr<std::pair<int64_t, int64_t>> parse_offsets(const json::object& entry,
   return std::pair(*begin, *end);
 }
 
-StatusOr<SafetensorsTensor> parse_entry(std::string_view name, const json::value& value,
+StatusOr<SafetensorsTensor> parse_entry(std::string_view name, const Json& entry,
                                         std::span<const std::byte> data) {
   if (name.empty() || name.size() > kMaxNameBytes) {
     return absl::InvalidArgumentError("a tensor name is empty or longer than 4096 bytes");
   }
-  const json::object* entry = value.if_object();
-  if (entry == nullptr) return bad_tensor(name, "entry is not an object");
-  const json::value* dtype = member(*entry, "dtype");
+  if (!entry.is_object()) return bad_tensor(name, "entry is not an object");
+  const Json* dtype = json_member(entry, "dtype");
   if (dtype == nullptr || !dtype->is_string()) return bad_tensor(name, "dtype is not a string");
 
   SafetensorsTensor tensor;
   tensor.name = name;
-  tensor.dtype_name.assign(dtype->get_string().data(), dtype->get_string().size());
+  tensor.dtype_name = *json_string(*dtype);
   const auto* type = std::ranges::find(kFileTypes, tensor.dtype_name, &FileType::name);
   if (type == kFileTypes.end()) {
     return bad_tensor(name, fmt::format("unknown dtype {:.32}", tensor.dtype_name));
   }
   tensor.dtype = type->dtype;
-  PELTON_ASSIGN_OR_RETURN(tensor.shape, parse_shape(*entry, name));
-  PELTON_ASSIGN_OR_RETURN(const auto offsets, parse_offsets(*entry, name, data.size()));
+  PELTON_ASSIGN_OR_RETURN(tensor.shape, parse_shape(entry, name));
+  PELTON_ASSIGN_OR_RETURN(const auto offsets, parse_offsets(entry, name, data.size()));
 
   int64_t bytes = type->bytes;
   for (const int64_t extent : tensor.shape) {
@@ -126,11 +120,10 @@ StatusOr<SafetensorsTensor> parse_entry(std::string_view name, const json::value
   return tensor;
 }
 
-Status check_metadata(const json::value& value) {
-  const json::object* metadata = value.if_object();
-  if (metadata == nullptr) return absl::InvalidArgumentError("__metadata__ is not an object");
-  for (const auto& item : *metadata) {
-    if (!item.value().is_string()) {
+Status check_metadata(const Json& value) {
+  if (!value.is_object()) return absl::InvalidArgumentError("__metadata__ is not an object");
+  for (const Json& item : value) {
+    if (!item.is_string()) {
       return absl::InvalidArgumentError("a value of __metadata__ is not a string");
     }
   }
@@ -188,7 +181,7 @@ StatusOr<std::vector<SafetensorsTensor>> parse_safetensors(std::span<const std::
   const std::span<const std::byte> data = rest.subspan(header_bytes);
   if (!text.starts_with('{')) return absl::InvalidArgumentError("the header is not a JSON object");
   PELTON_ASSIGN_OR_RETURN(
-      const json::object header,
+      const Json header,
       parse_json_object(
           text, "header",
           {.max_bytes = kMaxSafetensorsHeaderBytes, .max_depth = 4, .max_values = kMaxJsonValues}));
@@ -198,8 +191,8 @@ StatusOr<std::vector<SafetensorsTensor>> parse_safetensors(std::span<const std::
   }
   std::vector<SafetensorsTensor> tensors;
   tensors.reserve(header.size());
-  for (const auto& item : header) {
-    const std::string_view name(item.key().data(), item.key().size());
+  for (const auto& item : header.items()) {
+    const std::string& name = item.key();
     if (name == "__metadata__") {
       PELTON_RETURN_IF_ERROR(check_metadata(item.value()));
       continue;
@@ -226,25 +219,22 @@ Status SafetensorsModel::add_file(const std::string& path) {
 
 Status SafetensorsModel::add_shards(const std::string& folder, const std::string& index_path) {
   PELTON_ASSIGN_OR_RETURN(const std::string text, read_small_file(index_path, kMaxIndexBytes));
-  PELTON_ASSIGN_OR_RETURN(
-      const json::object index,
-      parse_json_object(
-          text, index_path,
-          {.max_bytes = kMaxIndexBytes, .max_depth = 8, .max_values = kMaxJsonValues}));
-  const json::value* map = member(index, "weight_map");
-  if (map == nullptr || !map->is_object() || map->get_object().empty()) {
+  PELTON_ASSIGN_OR_RETURN(const Json index, parse_json_object(text, index_path,
+                                                              {.max_bytes = kMaxIndexBytes,
+                                                               .max_depth = 8,
+                                                               .max_values = kMaxJsonValues}));
+  const Json* map = json_member(index, "weight_map");
+  if (map == nullptr || !map->is_object() || map->empty()) {
     return absl::InvalidArgumentError(fmt::format("{}: no weight_map", index_path));
   }
   std::map<std::string, std::vector<std::string>, std::less<>> names_of_shard;
-  for (const auto& item : map->get_object()) {
-    const std::string name(item.key().data(), item.key().size());
-    const json::string* shard = item.value().if_string();
-    if (shard == nullptr || shard->empty() ||
-        !plain_file_name(std::string_view(shard->data(), shard->size()))) {
-      return annotate(bad_tensor(name, "its shard is not a plain .safetensors file name"),
+  for (const auto& item : map->items()) {
+    const std::optional<std::string_view> shard = json_string(item.value());
+    if (!shard || !plain_file_name(*shard)) {
+      return annotate(bad_tensor(item.key(), "its shard is not a plain .safetensors file name"),
                       index_path);
     }
-    names_of_shard[std::string(shard->data(), shard->size())].push_back(name);
+    names_of_shard[std::string(*shard)].push_back(item.key());
   }
   if (names_of_shard.size() > kMaxSafetensorsShards) {
     return absl::ResourceExhaustedError(fmt::format("{}: {} shards, at most {} are read",
