@@ -1,8 +1,9 @@
 // The one core that both front ends call: validate and bound, render and tokenise on a worker pool,
-// submit, cancel, map results. Thread-safe; no call waits for the engine or for a tokenizer.
-// It owns the worker pool; model hosts (and their engines) outlive it.
+// submit, cancel, map results. Thread-safe; no call waits for the engine or for a tokenizer. It
+// owns the worker pool; the model host, complete when this is made, outlives it, and it every Call.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -52,6 +53,9 @@ struct InferenceServiceOptions {
   int tokenizer_threads = 1;
   // Requests that are being tokenised or rendered; beyond: RESOURCE_EXHAUSTED before any work.
   int max_tokenizing_requests = 256;
+  int64_t max_tokenizing_bytes = int64_t{64} << 20;  // of their messages
+  // An engine that has work and completes no step for so long is not healthy.
+  Duration stalled_after = std::chrono::seconds(30);
 };
 
 class InferenceService {
@@ -62,16 +66,18 @@ class InferenceService {
   // An error comes at once and then no output follows. After OK exactly one output of the call has
   // a finish reason, whatever happens: what fails later (tokenising, the template, the engine's
   // bounds) comes as an output with kError and the status.
-  // `sink` gets the outputs of many calls, a step's in one go; one sink a front-end thread.
-  StatusOr<std::shared_ptr<Call>> start(const v1::CompleteRequest& request, CallContext context,
+  // `sink` gets the outputs of many calls, a step's in one go; one sink a front-end thread. Its
+  // deliver() is called by the engine's thread, a worker, or whoever cancels, and possibly before
+  // start() has returned: it must only queue them for the thread that calls start().
+  StatusOr<std::shared_ptr<Call>> start(v1::CompleteRequest request, CallContext context,
                                         std::shared_ptr<OutputSink> sink);
-  StatusOr<std::shared_ptr<Call>> start(const v1::ChatRequest& request, CallContext context,
+  StatusOr<std::shared_ptr<Call>> start(v1::ChatRequest request, CallContext context,
                                         std::shared_ptr<OutputSink> sink);
 
   // Run on the worker pool; `done` is called there, once, unless an error is returned at once.
-  Status tokenize(const v1::TokenizeRequest& request,
+  Status tokenize(v1::TokenizeRequest request,
                   std::function<void(StatusOr<v1::TokenizeResponse>)> done);
-  Status detokenize(const v1::DetokenizeRequest& request,
+  Status detokenize(v1::DetokenizeRequest request,
                     std::function<void(StatusOr<v1::DetokenizeResponse>)> done);
 
   v1::ListModelsResponse list_models() const;

@@ -13,6 +13,7 @@
 namespace pelton {
 
 class ChatTemplate;
+class ModelMetrics;
 class Tokenizer;
 
 struct ModelFacts {
@@ -25,6 +26,7 @@ struct ModelFacts {
   int64_t weight_bytes = 0;  // resident
   int max_model_len = 0;
   int vocab_size = 0;
+  int max_waiting_requests = 1024;  // as the engine's options have it
 };
 
 // One loaded model with its engine running. Tokenizer and template are null where the model brings
@@ -36,6 +38,7 @@ class ServedModel {
   virtual Engine& engine() = 0;
   virtual const Tokenizer* tokenizer() const = 0;
   virtual const ChatTemplate* chat_template() const = 0;
+  virtual ModelMetrics* metrics() { return nullptr; }  // null: nobody counts
 };
 
 class ModelHost {
