@@ -31,6 +31,11 @@ KvBlockManager::KvBlockManager(const KvGeometry& geometry, std::span<const int> 
   }
 }
 
+bool KvBlockManager::has_windows() const {
+  return std::any_of(groups_.begin(), groups_.end(),
+                     [](const Group& group) { return group.window > 0; });
+}
+
 int KvBlockManager::peak_blocks(int group, int tokens) const {
   const int window = groups_[static_cast<size_t>(group)].window;
   const int all = blocks_for(tokens);

@@ -33,6 +33,9 @@ class KvBlockManager {
   // The most tokens one sequence may add in a step, so that a small window group can hold them.
   int max_chunk_tokens() const { return max_chunk_tokens_; }
 
+  // Whether a sequence gives blocks back while it runs.
+  bool has_windows() const;
+
   // Blocks of a group that a sequence holds at most on its way to `tokens` tokens.
   int peak_blocks(int group, int tokens) const;
   int free_blocks(int group) const { return groups_[static_cast<size_t>(group)].pool.num_free(); }

@@ -169,6 +169,11 @@ void Scheduler::preempt(Sequence& sequence) {
   ++sequence.preemptions;
   ++stats_.preemptions;
   sequence.preempted_step = step_;
+  // Its blocks will be reserved, and a window group gets back what slides out of the window; a
+  // block shared with another would not come back, so it shares none from here on.
+  if (sequence.preemptions >= options_.max_preemptions && kv_.has_windows()) {
+    sequence.use_prefix_cache = false;
+  }
   enqueue(sequence);
 }
 

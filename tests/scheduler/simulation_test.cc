@@ -47,7 +47,7 @@ TEST_CASE("a simulation seed gives the same trace each time") {
 }
 
 // PELTON_SIMULATION_SEEDS sets another number of traces, PELTON_SIMULATION_FIRST another start.
-TEST_CASE("the scheduler keeps its invariants in a hundred thousand random traces", "[long]") {
+TEST_CASE("the scheduler keeps its invariants in a hundred thousand random traces", "[.][long]") {
   const char* seeds = std::getenv("PELTON_SIMULATION_SEEDS");
   const char* first = std::getenv("PELTON_SIMULATION_FIRST");
   run_seeds(first != nullptr ? std::strtoull(first, nullptr, 10) : 1000000,

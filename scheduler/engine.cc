@@ -1,0 +1,356 @@
+#include "scheduler/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "core/check.h"
+#include "scheduler/batch_builder.h"
+#include "scheduler/engine_inbox.h"
+#include "scheduler/engine_request.h"
+#include "scheduler/request_check.h"
+#include "scheduler/scheduler.h"
+
+namespace pelton {
+namespace {
+
+// As many prompt tokens as a detokeniser may want to see before the answer.
+constexpr size_t kPromptTail = 16;
+
+SequenceId sequence_of(RequestId id) {
+  return SequenceId(id.value);
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& options) {
+  SchedulerOptions out;
+  out.max_model_len = std::max(2, options.max_model_len);
+  out.max_num_batched_tokens = std::max(1, options.max_num_batched_tokens);
+  out.max_num_seqs = std::clamp(options.max_num_seqs, 1, out.max_num_batched_tokens);
+  out.max_prompt_logprob_rows = std::max(1, options.max_prompt_logprob_rows);
+  return out;
+}
+
+StatusOr<std::unique_ptr<BlockHasher>> make_hasher(bool wanted) {
+  if (!wanted) return std::unique_ptr<BlockHasher>();
+  PELTON_ASSIGN_OR_RETURN(const BlockHasher::Key key, BlockHasher::random_key());
+  return BlockHasher::create(key);
+}
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  Impl(EngineOptions options, std::unique_ptr<ModelRunner> runner, const TextStreamFactory* text,
+       const Clock* clock, StatusOr<std::unique_ptr<BlockHasher>> hasher)
+      : options_(std::move(options)),
+        runner_(std::move(runner)),
+        text_(text),
+        clock_(clock),
+        scheduler_(scheduler_options(options_), runner_->kv_geometry(), runner_->num_blocks(),
+                   hasher.ok() ? *std::move(hasher) : nullptr),
+        inbox_(options_.max_waiting_requests, clock) {
+    if (!hasher.ok()) inbox_.fail(hasher.status());
+    publish();
+  }
+  ~Impl();
+
+  void start();
+  bool step();
+  Status submit(Request request, std::shared_ptr<OutputSink> sink);
+
+  EngineInbox& inbox() { return inbox_; }
+  const Scheduler& scheduler() const { return scheduler_; }
+  RequestId mint() { return RequestId(next_id_.fetch_add(1, std::memory_order_relaxed)); }
+
+ private:
+  void take_mail();
+  void admit(EngineInbox::Submission submission);
+  void end_expired();
+  void make_rows(const StepPlan& plan);
+  StatusOr<std::vector<SampledToken>> run_model();
+  void update(std::vector<SampledToken> sampled);
+  void take_row(const LogitRow& row, SampledToken sampled, EngineRequest& request, TimePoint now);
+  void end(EngineRequest& request, FinishReason reason, Status status);
+  void settle(EngineRequest& request);
+  void fail_all(const Status& cause);
+  void deliver();
+  void publish();
+
+  const EngineOptions options_;
+  const std::unique_ptr<ModelRunner> runner_;
+  const TextStreamFactory* const text_;
+  const Clock* const clock_;
+  Scheduler scheduler_;
+  EngineInbox inbox_;
+  std::atomic<uint64_t> next_id_{1};
+  std::thread thread_;
+
+  // Engine thread only, from here on.
+  std::unordered_map<RequestId, std::unique_ptr<EngineRequest>> requests_;
+  EngineStats stats_;
+  Status failure_;  // of the device; final
+  StepBatch step_;
+  std::vector<SampleRow> sample_rows_;        // [step_.rows]
+  std::vector<EngineRequest*> row_requests_;  // [step_.rows]
+  std::vector<EngineRequest*> touched_;       // have output in this step
+  std::vector<RequestId> ended_;              // in this step
+};
+
+bool Engine::Impl::step() {
+  take_mail();
+  end_expired();
+  const bool work = scheduler_.num_sequences() > 0;
+  if (work) {
+    const StepPlan& plan = scheduler_.schedule();
+    build_batch(plan, scheduler_.kv().num_groups(), scheduler_.kv().block_size(), step_);
+    make_rows(plan);
+    StatusOr<std::vector<SampledToken>> sampled = run_model();
+    // The device's errors end all that is in flight; nothing of the step becomes visible then.
+    if (!sampled.ok()) fail_all(sampled.status());
+    scheduler_.commit();
+    if (sampled.ok()) update(*std::move(sampled));
+    ++stats_.steps;
+  }
+  deliver();
+  publish();
+  return work;
+}
+
+StatusOr<std::vector<SampledToken>> Engine::Impl::run_model() {
+  PELTON_RETURN_IF_ERROR(runner_->forward(step_.batch));
+  PELTON_RETURN_IF_ERROR(runner_->sample(sample_rows_));
+  PELTON_ASSIGN_OR_RETURN(std::vector<SampledToken> sampled, runner_->collect());
+  if (sampled.size() == sample_rows_.size()) return sampled;
+  return absl::InternalError("the model gave another number of results than was asked for");
+}
+
+void Engine::Impl::take_mail() {
+  EngineInbox::Mail mail = inbox_.take();
+  for (EngineInbox::Submission& submission : mail.submissions) admit(std::move(submission));
+  for (const RequestId id : mail.aborts) {
+    const auto found = requests_.find(id);
+    if (found == requests_.end() || found->second->ended()) continue;
+    end(*found->second, FinishReason::kAbort, absl::OkStatus());
+  }
+}
+
+void Engine::Impl::admit(EngineInbox::Submission submission) {
+  Request& request = submission.request;
+  if (request.arrival == TimePoint{}) request.arrival = clock_->now();
+  SequenceSpec spec;
+  spec.id = sequence_of(request.id);
+  for (const PromptSpan& span : request.prompt) {
+    spec.prompt.insert(spec.prompt.end(), span.tokens.begin(), span.tokens.end());
+  }
+  spec.max_tokens = request.params.max_tokens;
+  spec.priority = request.priority;
+  spec.tenant = std::move(request.tenant);
+  spec.adapter = request.adapter;
+  spec.deadline = request.deadline;
+  spec.use_prefix_cache = request.use_prefix_cache;
+  spec.score_prompt = request.params.prompt_logprobs >= 0;
+
+  std::unique_ptr<TextStream> text;
+  if (text_ != nullptr) {
+    const std::span<const TokenId> prompt(spec.prompt);
+    text = text_->start(prompt.last(std::min(kPromptTail, prompt.size())), request.params);
+  }
+  auto made = std::make_unique<EngineRequest>(request, std::move(submission.sink),
+                                              options_.eos_token_ids, std::move(text));
+  EngineRequest& added = *made;
+  requests_.emplace(request.id, std::move(made));
+  const Status status = failure_.ok() ? scheduler_.add(std::move(spec)) : failure_;
+  if (!status.ok()) end(added, FinishReason::kError, status);
+}
+
+void Engine::Impl::end_expired() {
+  for (const SequenceId id : scheduler_.expired(clock_->now())) {
+    end(*requests_.at(RequestId(id.value)), FinishReason::kAbort,
+        absl::DeadlineExceededError("the deadline passed before the answer was complete"));
+  }
+}
+
+void Engine::Impl::make_rows(const StepPlan& plan) {
+  const TimePoint now = clock_->now();
+  for (const PlannedRun& run : plan) {
+    const Sequence& sequence = *run.sequence;
+    if (sequence.num_tokens() > sequence.num_prompt_tokens) continue;  // noted before
+    requests_.at(RequestId(sequence.id.value))->note_scheduled(now, sequence.cached_tokens);
+  }
+  sample_rows_.clear();
+  row_requests_.clear();
+  for (const LogitRow& row : step_.rows) {
+    EngineRequest* request = requests_.at(RequestId(row.sequence->id.value)).get();
+    const int index = static_cast<int>(sample_rows_.size());
+    const int position = row.position + 1;
+    sample_rows_.push_back(
+        row.draws ? request->draw_row(index, position)
+                  : request->score_row(index, position,
+                                       row.sequence->tokens[static_cast<size_t>(position)]));
+    row_requests_.push_back(request);
+  }
+}
+
+void Engine::Impl::update(std::vector<SampledToken> sampled) {
+  const TimePoint now = clock_->now();
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    EngineRequest& request = *row_requests_[i];
+    if (request.ended()) continue;  // an earlier row of this step ended it
+    take_row(step_.rows[i], std::move(sampled[i]), request, now);
+  }
+}
+
+// What goes wrong with one row ends one request.
+void Engine::Impl::take_row(const LogitRow& row, SampledToken sampled, EngineRequest& request,
+                            TimePoint now) {
+  if (sampled.nan) {
+    end(request, FinishReason::kError, absl::InternalError("the model's output is not a number"));
+  } else if (sampled.token < 0 || sampled.token >= runner_->vocab_size()) {
+    end(request, FinishReason::kError, absl::InternalError("the model's output is no token"));
+  } else if (!row.draws) {
+    request.take_prompt_logprobs(std::move(sampled.logprobs));
+  } else {
+    Sequence& sequence = *row.sequence;
+    if (request.num_generated() == 0) stats_.prompt_tokens += sequence.num_prompt_tokens;
+    ++stats_.generation_tokens;
+    scheduler_.append(sequence, sampled.token);
+    request.take_token(std::move(sampled), sequence.num_tokens() == sequence.max_total_tokens, now);
+    settle(request);
+  }
+}
+
+void Engine::Impl::end(EngineRequest& request, FinishReason reason, Status status) {
+  request.end(reason, std::move(status), clock_->now());
+  settle(request);
+}
+
+// The request has output in this step, and may have ended with it.
+void Engine::Impl::settle(EngineRequest& request) {
+  touched_.push_back(&request);
+  if (!request.ended()) return;
+  scheduler_.remove(sequence_of(request.id()));
+  ended_.push_back(request.id());
+}
+
+void Engine::Impl::fail_all(const Status& cause) {
+  failure_ = absl::UnavailableError("the device failed: " + std::string(cause.message()));
+  set_error_reason(failure_, "DEVICE_FAILED");
+  inbox_.fail(failure_);
+  for (const auto& [id, request] : requests_) {
+    if (!request->ended()) end(*request, FinishReason::kError, failure_);
+  }
+}
+
+void Engine::Impl::deliver() {
+  std::vector<std::pair<std::shared_ptr<OutputSink>, std::vector<RequestOutput>>> by_sink;
+  std::unordered_map<const OutputSink*, size_t> index;
+  for (EngineRequest* request : touched_) {
+    const auto [found, is_new] = index.emplace(request->sink().get(), by_sink.size());
+    if (is_new) by_sink.emplace_back(request->sink(), std::vector<RequestOutput>());
+    by_sink[found->second].second.push_back(request->take_output());
+  }
+  touched_.clear();
+  for (const RequestId id : ended_) requests_.erase(id);
+  for (auto& [sink, outputs] : by_sink) {
+    for (const RequestOutput& output : outputs) {
+      if (output.finished()) ++stats_.finished[static_cast<size_t>(output.finish_reason)];
+    }
+    sink->deliver(std::move(outputs));
+  }
+}
+
+void Engine::Impl::publish() {
+  const SchedulerStats& stats = scheduler_.stats();
+  stats_.preemptions = stats.preemptions;
+  stats_.prefix_cache_queries = stats.prefix_cache_queries;
+  stats_.prefix_cache_hits = stats.prefix_cache_hits;
+  inbox_.publish(ended_, scheduler_.load(), stats_);
+  ended_.clear();
+  if (options_.check_integrity) {
+    const Status status = scheduler_.check_integrity();
+    PELTON_CHECK(status.ok(), std::string(status.message()).c_str());
+  }
+}
+
+Status Engine::Impl::submit(Request request, std::shared_ptr<OutputSink> sink) {
+  int64_t prompt_tokens = 0;
+  for (const PromptSpan& span : request.prompt) {
+    prompt_tokens += static_cast<int64_t>(span.tokens.size());
+  }
+  PELTON_RETURN_IF_ERROR(scheduler_.check_prompt(prompt_tokens));
+  PELTON_RETURN_IF_ERROR(check_request(request, runner_->vocab_size()));
+  return inbox_.submit(std::move(request), std::move(sink));
+}
+
+void Engine::Impl::start() {
+  PELTON_CHECK(!thread_.joinable(), "the engine runs already");
+  thread_ = std::thread([this] {
+    while (inbox_.wait()) {
+      while (step() && !inbox_.stopped()) {
+      }
+    }
+  });
+}
+
+Engine::Impl::~Impl() {
+  inbox_.stop();
+  if (thread_.joinable()) thread_.join();
+  take_mail();
+  for (const auto& [id, request] : requests_) {
+    if (!request->ended()) end(*request, FinishReason::kAbort, absl::OkStatus());
+  }
+  deliver();
+  publish();
+}
+
+Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner,
+               const TextStreamFactory* text, const Clock* clock) {
+  const bool caching = options.enable_prefix_caching;
+  impl_ = std::make_unique<Impl>(std::move(options), std::move(runner), text, clock,
+                                 make_hasher(caching));
+}
+Engine::~Engine() = default;
+
+void Engine::start() {
+  impl_->start();
+}
+bool Engine::step() {
+  return impl_->step();
+}
+RequestId Engine::mint_request_id() {
+  return impl_->mint();
+}
+Status Engine::submit(Request request, std::shared_ptr<OutputSink> sink) {
+  return impl_->submit(std::move(request), std::move(sink));
+}
+void Engine::abort(RequestId id) {
+  impl_->inbox().abort(id);
+}
+void Engine::drain() {
+  impl_->inbox().drain();
+}
+bool Engine::idle() const {
+  return impl_->inbox().idle();
+}
+Load Engine::load() const {
+  return impl_->inbox().load();
+}
+EngineStats Engine::stats() const {
+  return impl_->inbox().stats();
+}
+KvEventBatch Engine::read_kv_events(uint64_t from, size_t max) const {
+  return impl_->scheduler().kv().events().read(from, max);
+}
+int Engine::max_sequence_tokens() const {
+  return impl_->scheduler().max_sequence_tokens();
+}
+TimePoint Engine::heartbeat() const {
+  return impl_->inbox().heartbeat();
+}
+Status Engine::health() const {
+  return impl_->inbox().health();
+}
+
+}  // namespace pelton
