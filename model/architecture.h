@@ -83,39 +83,81 @@ struct TensorTransform {
 // One tensor's home in one format.
 struct TensorSource {
   TensorRole role;
-  std::string_view name;  // "{}" is the layer; prefixes of the row not included
+  std::string_view name;  // "{}" stands for the layer
   TensorTransform transform = {};
+  bool outer = false;  // under one of outer_prefixes, not of prefixes
 };
 
 struct FormatMap {
   std::span<const TensorSource> tensors;
-  std::span<const std::string_view> prefixes;  // tried in turn before every name; "" among them
-  // Tensors that may be there and are not ours: ends of names (suffixes).
+  // What may stand before every name; the one under which the token embedding is found holds.
+  std::span<const std::string_view> prefixes;
+  std::span<const std::string_view> outer_prefixes;
+  // Parts of names of tensors that are not ours and may be there.
   std::span<const std::string_view> ignorable;
+};
+
+// Which layers attend within the window, where the file does not list them.
+enum class WindowRule : uint8_t {
+  kNone,     // the file's window means nothing
+  kAll,      // every layer
+  kFrom,     // from layer max_window_layers on, where use_sliding_window is true
+  kPattern,  // all but every n-th layer
+};
+
+struct ModelType {
+  std::string_view name;  // config.json's model_type
+  WindowRule window = WindowRule::kNone;
+};
+
+// What config.json calls the fields that not every family names alike.
+struct ConfigNames {
+  std::string_view layers = "num_hidden_layers";
+  std::string_view hidden = "hidden_size";
+  std::string_view heads = "num_attention_heads";
+  std::string_view intermediate = "intermediate_size";
+  std::string_view positions = "max_position_embeddings";
+  std::string_view norm_eps = "rms_norm_eps";
+  std::string_view activation = "hidden_act";
+};
+
+// Values of fields that a file may leave out; 0: it may not (or the field is derived).
+struct ConfigDefaults {
+  int heads = 0;
+  int kv_heads = 0;  // 0: as many as heads
+  int head_dim = 0;  // 0: hidden / heads
+  int vocab_size = 0;
+  int max_positions = 0;
+  double norm_eps = 0.0;
+  double rope_theta = 10000.0;
+  double local_rope_theta = 0.0;  // 0: window layers rotate as the others do
+  double query_scale = 0.0;       // attention_scale is its inverse root; 0: head_dim
+  int sliding_window = 0;
+  int window_pattern = 0;
+  Activation activation = Activation::kSilu;
+  bool tie_embeddings = false;
 };
 
 struct Architecture {
   std::string_view name;  // also GGUF's general.architecture
-  // config.json's model_type and architectures that this row runs.
-  std::span<const std::string_view> model_types;
-  std::span<const std::string_view> class_names;
+  std::span<const ModelType> model_types;
+  std::span<const std::string_view> class_names;  // of config.json's architectures
+  ConfigNames names = {};
+  ConfigDefaults defaults = {};
 
   NormKind norm = NormKind::kRms;  // kLayer has biases
-  bool post_norms = false;  // attention's and the MLP's outputs are normed before the residual sum
+  bool post_norms = false;         // what attention and MLP give is normed before the residual sum
   PositionKind position = PositionKind::kRope;
   bool gated_mlp = true;
-  bool qk_norm = false;                       // RMS norm on each head of Q and K
-  Activation activation = Activation::kSilu;  // where the file names none
-  bool qkv_bias = false;                      // the default, where the file says nothing
+  bool qk_norm = false;          // RMS norm on each head of Q and K, before rope
+  bool scale_embedding = false;  // by sqrt(hidden_size)
+  bool qkv_bias = false;         // always; where false, config.json's attention_bias decides
   bool o_bias = false;
-  bool mlp_bias = false;
-  bool tie_embeddings = false;
-  bool scale_embedding = false;   // by sqrt(hidden_size)
-  int window_pattern = 0;         // every n-th layer sees everything; 0: no layer pattern
-  double rope_theta = 10000.0;    // where the file names none
-  double local_rope_theta = 0.0;  // 0: window layers use rope_theta
-  FormatMap safetensors;
-  FormatMap gguf;
+  bool mlp_bias = false;        // always; where false, config.json's mlp_bias decides
+  bool optional_biases = true;  // attention_bias and mlp_bias have a meaning
+
+  FormatMap safetensors = {};
+  FormatMap gguf = {};
 };
 
 std::span<const Architecture> architectures();

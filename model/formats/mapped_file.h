@@ -32,6 +32,10 @@ class MappedFile {
   std::string path_;
 };
 
+// Gives back the resident pages that lie wholly within `bytes`, a part of a MappedFile (of nothing
+// else: other memory would lose its contents). They are read again from the file when touched.
+void drop_resident_pages(std::span<const std::byte> bytes);
+
 // The whole of a small file (config.json and the like). RESOURCE_EXHAUSTED beyond max_bytes.
 StatusOr<std::string> read_small_file(const std::string& path, size_t max_bytes);
 

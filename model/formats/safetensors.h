@@ -19,7 +19,7 @@
 namespace pelton {
 
 inline constexpr size_t kMaxSafetensorsHeaderBytes = size_t{64} << 20;
-inline constexpr size_t kMaxSafetensorsTensors = size_t{1} << 18;
+inline constexpr size_t kMaxSafetensorsTensors = size_t{1} << 17;
 inline constexpr size_t kMaxSafetensorsShards = 4096;
 
 struct SafetensorsTensor {
