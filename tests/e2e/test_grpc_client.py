@@ -1,0 +1,56 @@
+"""A Python gRPC client without generated code: reflection, health, models, tokens, deadlines."""
+
+import grpc
+import pytest
+from conftest import rpc_error_details
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+
+def test_reflection_names_every_service(server):
+    with grpc.insecure_channel(server.grpc) as channel:
+        services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert {"pelton.v1.Inference", "pelton.v1.Models", "grpc.health.v1.Health"} <= services
+
+
+def test_health_is_serving_for_the_server_and_each_service(server):
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ["", "pelton.v1.Inference", "pelton.v1.Models"]:
+            status = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status
+            assert status == health_pb2.HealthCheckResponse.SERVING, service
+
+
+def test_models_tell_what_is_served(server, api):
+    models = api.call("pelton.v1.Models", "List", {}).models
+    assert [model.name for model in models] == [server.model]
+    model = api.call("pelton.v1.Models", "Get", {"name": server.model})
+    assert model.architecture == "llama"
+    assert model.vocab_size == 49152
+    assert model.max_model_len == 2048
+    with pytest.raises(grpc.RpcError) as caught:
+        api.call("pelton.v1.Models", "Get", {"name": "nope"})
+    assert rpc_error_details(caught.value)[:2] == ("NOT_FOUND", "MODEL_NOT_FOUND")
+
+
+def test_tokens_go_there_and_back(server, api):
+    text = "Grüße, 世界! 🎈"
+    ids = list(api.call("pelton.v1.Inference", "Tokenize", {"text": text}).token_ids)
+    assert api.call("pelton.v1.Inference", "Detokenize", {"token_ids": ids}).text == text
+
+
+@pytest.mark.parametrize("method", ["Embed", "Rerank", "Classify"])
+def test_what_is_not_built_says_so(api, method):
+    body = {"Embed": {"inputs": [{"text": "x"}]}, "Rerank": {"query": "q", "documents": ["d"]}, "Classify": {"inputs": [{"text": "x"}]}}
+    with pytest.raises(grpc.RpcError) as caught:
+        api.call("pelton.v1.Inference", method, body[method])
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_deadline_ends_the_call_and_frees_its_blocks(server, api):
+    body = {"prompt": {"text": "Count:"}, "sampling": {"max_tokens": 1500, "ignore_eos": True}}
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in api.call("pelton.v1.Inference", "CompleteStream", body, timeout=0.3):
+            pass
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert server.wait_idle()
