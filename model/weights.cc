@@ -105,6 +105,7 @@ class Loader {
     out_.bytes += (*buffer)->bytes();
     out = static_cast<const float*>((*buffer)->data());
     out_.vectors.push_back(*std::move(buffer));
+    report();
     return Status();
   }
 
