@@ -229,12 +229,15 @@ void KvBlockManager::store(int group, Sequence& sequence, int index) {
 }
 
 void KvBlockManager::fork(const Sequence& parent, Sequence& child) {
+  child.tables.resize(groups_.size());
   for (size_t g = 0; g < groups_.size(); ++g) {
     const KvTable& from = parent.tables[g];
     KvTable& to = child.tables[g];
     to.first_live = from.first_live;
     for (const BlockRef& block : from.blocks) to.blocks.push_back(block.share());
   }
+  child.chain_root = parent.chain_root;
+  child.hashes = parent.hashes;
   child.num_computed_tokens = parent.num_computed_tokens;
 }
 

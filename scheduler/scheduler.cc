@@ -82,9 +82,6 @@ bool Scheduler::fork(SequenceId parent_id, SequenceId child_id) {
   child.arrival = next_arrival_++;
   child.admitted_once = true;
   child.cached_tokens = parent->cached_tokens;
-  child.chain_root = parent->chain_root;
-  child.hashes = parent->hashes;
-  child.tables.resize(parent->tables.size());
   kv_.fork(*parent, child);
   if (child.deadline != TimePoint::max()) deadlines_.emplace(child.deadline, child_id);
   sequences_.emplace(child_id, std::move(made));
