@@ -1,8 +1,8 @@
 // How one row of logits becomes a token; the contract that every backend's sampler keeps, to the
 // bit where the logits are equal. A plain value.
 //
-// Order of transforms: banned ids (logit = -inf) -> mask -> [temperature 0: argmax, lowest id wins
-// ties] -> x = logit / temperature -> top_k (descending x, ties: lower id first) -> weights
+// Order of transforms: banned ids (logit = -inf) -> mask -> [temperature 0, or so small that max / temperature is
+// not finite: argmax, lowest id wins ties] -> x = logit / temperature -> top_k (descending x, ties: lower id first) -> weights
 // w = sampler_weight(x - max x), integers, so that their sums have no rounding and no order
 // -> min_p: keep w >= ceil(min_p * 2^30) -> top_p: the smallest prefix in descending order whose
 // sum reaches ceil(top_p * total), total being the sum before min_p (all, where it is not reached)

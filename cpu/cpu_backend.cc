@@ -1,0 +1,316 @@
+#include "cpu/cpu_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/check.h"
+#include "cpu/attention.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kv_cache.h"
+#include "cpu/kv_store.h"
+#include "cpu/linear.h"
+#include "cpu/machine.h"
+#include "cpu/memory.h"
+#include "cpu/moe.h"
+#include "cpu/packed_matrix.h"
+#include "cpu/sampler.h"
+#include "cpu/step_plan.h"
+#include "cpu/thread_pool.h"
+
+namespace pelton {
+namespace cpu {
+namespace {
+
+// Rows of an elementwise op that one task takes: about this many floats.
+constexpr int64_t kTaskFloats = 8192;
+int64_t row_grain(int64_t cols) {
+  return std::max<int64_t>(1, kTaskFloats / std::max<int64_t>(cols, 1));
+}
+
+class CpuBuffer final : public Buffer {
+ public:
+  explicit CpuBuffer(Piece piece, int64_t bytes) : piece_(std::move(piece)), bytes_(bytes) {}
+  void* data() const override { return piece_.data; }
+  int64_t bytes() const override { return bytes_; }
+
+ private:
+  Piece piece_;
+  int64_t bytes_;
+};
+
+const CpuStepPlan& plan_of(const StepPlan& plan) {
+  return static_cast<const CpuStepPlan&>(plan);
+}
+const PackedMatrix& packed(const Matrix& matrix) {
+  return static_cast<const PackedMatrix&>(matrix);
+}
+RowWeights row_weights(const NormWeights& w) {
+  return {w.weight, w.bias};
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const KernelTable& kernels, std::shared_ptr<ThreadPool> pool)
+      : kernels_(kernels),
+        pool_(std::move(pool)),
+        linear_(kernels_, *pool_),
+        attention_(kernels_, *pool_),
+        sampler_(kernels_, *pool_),
+        experts_(kernels_, *pool_, linear_) {}
+
+  std::string description() const override {
+    return fmt::format("cpu: {} threads, {}", pool_->threads(), kernels_.name);
+  }
+  DType activation_dtype() const override { return DType::kF32; }
+  bool host_addressable() const override { return true; }
+  bool supports_weights(DType dtype) const override { return tile_layout(dtype).block != 0; }
+  bool supports_kv(DType dtype) const override {
+    return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+  }
+  int64_t free_memory_bytes() const override { return available_memory_bytes(); }
+  Communicator& communicator() override { return communicator_; }
+
+  StatusOr<std::unique_ptr<Buffer>> allocate(int64_t bytes) override {
+    if (bytes < 0) return absl::InvalidArgumentError("allocation of a negative size");
+    PELTON_ASSIGN_OR_RETURN(Piece piece, arena_.allocate(bytes));
+    return std::make_unique<CpuBuffer>(std::move(piece), bytes);
+  }
+  StatusOr<std::unique_ptr<Buffer>> upload(std::span<const std::byte> host) override {
+    PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer,
+                            allocate(static_cast<int64_t>(host.size())));
+    if (!host.empty()) std::memcpy(buffer->data(), host.data(), host.size());
+    return buffer;
+  }
+  StatusOr<std::unique_ptr<Matrix>> pack(std::span<const RowSource* const> sources) override {
+    return PackedMatrix::pack(sources, arena_, *pool_);
+  }
+  StatusOr<std::unique_ptr<RopeTable>> make_rope(const RopeSpec& spec) override {
+    return std::make_unique<CpuRopeTable>(spec);
+  }
+  StatusOr<std::unique_ptr<KvCache>> allocate_kv(const KvGeometry& geometry,
+                                                 std::span<const int> num_blocks) override {
+    return CpuKvCache::create(geometry, num_blocks);
+  }
+
+  StatusOr<const StepPlan*> prepare(const Batch& batch, const KvGeometry& geometry) override;
+  void copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) override {
+    auto& kv = static_cast<CpuKvCache&>(cache);
+    const int64_t bytes = kv.geometry().bytes_per_block(group);
+    for (const BlockCopy& copy : copies) {
+      std::memcpy(kv.block(group, copy.to.value), kv.block(group, copy.from.value), bytes);
+    }
+  }
+  void embed(const StepPlan& plan, const EmbedParams& p) override;
+  void norm(const NormParams& p) override;
+  void linear(const LinearParams& p) override { linear_.run(p.x, packed(*p.w), p.bias, p.out); }
+  void rope_and_write_kv(const RopeKvParams& p) override { rope_and_store(kernels_, *pool_, p); }
+  void attention(const AttentionParams& p) override { attention_.run(p); }
+  void encoder_attention(const EncoderAttentionParams& p) override { attention_.run_encoder(p); }
+  void activation(const ActivationParams& p) override;
+  void route(const RouteParams& p) override { experts_.route(p); }
+  void experts(const ExpertsParams& p) override { experts_.run(p); }
+  void pool(const PoolParams& p) override;
+  void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) override;
+  void softcap(const Tensor& x, float cap) override {
+    pool_->run(x.rows, row_grain(x.cols), [&](int64_t begin, int64_t end, int) {
+      for (int64_t m = begin; m < end; ++m) kernels_.softcap(x.row<float>(m), x.cols, cap);
+    });
+  }
+
+  Status sample(const Tensor& logits, std::span<const SampleRow> rows) override {
+    sampled_ = sampler_.run(logits, rows);
+    return absl::OkStatus();
+  }
+  StatusOr<std::vector<SampledToken>> collect() override { return std::move(sampled_); }
+
+  Status read_block(const KvCache& cache, int group, BlockId block,
+                    std::span<std::byte> host) override {
+    const auto& kv = static_cast<const CpuKvCache&>(cache);
+    PELTON_RETURN_IF_ERROR(kv.check_block(group, block, host.size()));
+    std::memcpy(host.data(), kv.block(group, block.value), host.size());
+    return absl::OkStatus();
+  }
+  Status write_block(KvCache& cache, int group, BlockId block,
+                     std::span<const std::byte> host) override {
+    auto& kv = static_cast<CpuKvCache&>(cache);
+    PELTON_RETURN_IF_ERROR(kv.check_block(group, block, host.size()));
+    std::memcpy(kv.block(group, block.value), host.data(), host.size());
+    return absl::OkStatus();
+  }
+  Status download(const Tensor& x, std::span<std::byte> host) override;
+  Status synchronize() override { return absl::OkStatus(); }
+
+ private:
+  const KernelTable& kernels_;
+  std::shared_ptr<ThreadPool> pool_;
+  Arena arena_;
+  SingleRank communicator_;
+  Linear linear_;
+  Attention attention_;
+  Sampler sampler_;
+  Experts experts_;
+  Scratch norm_scratch_;
+  CpuStepPlan plan_;
+  std::vector<SampledToken> sampled_;
+};
+
+StatusOr<const KernelTable*> choose_kernels(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (has_avx512() && (isa == CpuIsa::kAuto || isa == CpuIsa::kAvx512)) return &kernels_avx512();
+  if (has_avx2() && (isa == CpuIsa::kAuto || isa == CpuIsa::kAvx2)) return &kernels_avx2();
+#endif
+  if (isa == CpuIsa::kAuto || isa == CpuIsa::kScalar) return &kernels_scalar();
+  return absl::FailedPreconditionError("this processor lacks the instruction set asked for");
+}
+
+StatusOr<const StepPlan*> CpuBackend::prepare(const Batch& batch, const KvGeometry& geometry) {
+  const auto tokens = static_cast<size_t>(batch.num_tokens());
+  const auto seqs = static_cast<size_t>(batch.num_seqs());
+  if (batch.positions.size() != tokens || batch.query_start_loc.size() != seqs + 1 ||
+      batch.query_start_loc.back() != batch.num_tokens() ||
+      batch.kv.size() != geometry.groups.size()) {
+    return absl::InternalError("a batch whose parts do not fit together");
+  }
+  for (const GroupBatch& group : batch.kv) {
+    if (group.slot_mapping.size() != tokens ||
+        group.block_tables.size() != seqs * group.max_blocks_per_seq) {
+      return absl::InternalError("a batch whose block tables do not fit it");
+    }
+  }
+  plan_.batch = batch;
+  ++plan_.serial;
+  return &plan_;
+}
+
+void CpuBackend::embed(const StepPlan& plan, const EmbedParams& p) {
+  const Batch& batch = plan_of(plan).batch;
+  const PackedMatrix& table = packed(*p.table);
+  const int64_t cols = table.cols();
+  pool_->run(
+      batch.num_tokens(), row_grain(cols * kLanes), [&](int64_t begin, int64_t end, int worker) {
+        std::vector<float> position(p.positions != nullptr ? cols : 0);
+        for (int64_t m = begin; m < end; ++m) {
+          float* out = p.out.row<float>(m);
+          linear_.read_row(table, batch.tokens[m], worker, out);
+          if (p.positions != nullptr) {
+            linear_.read_row(packed(*p.positions), batch.positions[m], worker, position.data());
+            for (int64_t i = 0; i < cols; ++i) out[i] += position[i];
+          }
+          if (p.scale != 1.0F) {
+            for (int64_t i = 0; i < cols; ++i) out[i] *= p.scale;
+          }
+        }
+      });
+}
+
+void CpuBackend::norm(const NormParams& p) {
+  // With nowhere else to put the normed x on its way to the residual, a row of scratch.
+  const bool scratch = p.post.weight != nullptr && !p.out.defined();
+  float* rows = scratch ? norm_scratch_.floats(pool_->threads() * p.x.cols) : nullptr;
+  pool_->run(p.x.rows, row_grain(p.x.cols), [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t m = begin; m < end; ++m) {
+      NormRowArgs args;
+      args.kind = p.kind;
+      args.eps = p.eps;
+      args.x = p.x.row<float>(m);
+      args.residual = p.residual.defined() ? p.residual.row<float>(m) : nullptr;
+      args.post = row_weights(p.post);
+      args.pre = row_weights(p.pre);
+      args.out = p.pre.weight != nullptr ? p.out.row<float>(m) : nullptr;
+      args.scratch = scratch ? rows + worker * p.x.cols : args.out;
+      if (args.scratch == nullptr && p.out.defined()) args.scratch = p.out.row<float>(m);
+      args.n = p.x.cols;
+      kernels_.norm_row(args);
+    }
+  });
+}
+
+void CpuBackend::activation(const ActivationParams& p) {
+  const int64_t n = p.out.cols;
+  PELTON_CHECK(p.x.cols == (p.gated ? 2 * n : n), "activation: shapes");
+  // A long row is cut as well: decode has few rows.
+  const int64_t pieces = std::max<int64_t>(1, n / 1024);
+  pool_->run(p.x.rows * pieces, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t m = item / pieces, piece = item % pieces;
+      const int64_t from = n * piece / pieces, to = n * (piece + 1) / pieces;
+      const float* x = p.x.row<const float>(m) + from;
+      kernels_.activate(p.kind, x, p.gated ? x + n : nullptr, to - from,
+                        p.out.row<float>(m) + from);
+    }
+  });
+}
+
+void CpuBackend::pool(const PoolParams& p) {
+  const Batch& batch = plan_of(*p.plan).batch;
+  pool_->run(batch.num_seqs(), 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t s = first; s < last; ++s) {
+      const int begin = batch.query_start_loc[s], end = batch.query_start_loc[s + 1];
+      const int64_t n = p.x.cols;
+      float* out = p.out.row<float>(s);
+      if (p.kind == Pooling::kMean) {
+        std::fill_n(out, n, 0.0F);
+        for (int m = begin; m < end; ++m) kernels_.axpy(1.0F, p.x.row<const float>(m), n, out);
+        for (int64_t i = 0; i < n; ++i) out[i] /= static_cast<float>(std::max(1, end - begin));
+      } else {
+        std::copy_n(p.x.row<const float>(p.kind == Pooling::kFirst ? begin : end - 1), n, out);
+      }
+      if (p.normalize) {
+        double squares = 0;
+        for (int64_t i = 0; i < n; ++i) squares += static_cast<double>(out[i]) * out[i];
+        const auto inverse = static_cast<float>(1.0 / std::max(std::sqrt(squares), 1e-12));
+        for (int64_t i = 0; i < n; ++i) out[i] *= inverse;
+      }
+    }
+  });
+}
+
+void CpuBackend::gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) {
+  const std::vector<int32_t>& rows = plan_of(plan).batch.logit_rows;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    std::copy_n(x.row<const float>(rows[r]), x.cols, out.row<float>(static_cast<int64_t>(r)));
+  }
+}
+
+Status CpuBackend::download(const Tensor& x, std::span<std::byte> host) {
+  const int64_t row_bytes = dtype_bytes(x.dtype, x.cols);
+  if (static_cast<int64_t>(host.size()) < x.rows * row_bytes) {
+    return absl::InvalidArgumentError("download: the host buffer is too small");
+  }
+  const int64_t stride = dtype_bytes(x.dtype, x.row_stride);
+  for (int64_t m = 0; m < x.rows; ++m) {
+    std::memcpy(host.data() + m * row_bytes, static_cast<const std::byte*>(x.data) + m * stride,
+                row_bytes);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace cpu
+
+StatusOr<CpuIsa> cpu_isa_from_name(std::string_view name) {
+  if (name == "auto") return CpuIsa::kAuto;
+  if (name == "scalar") return CpuIsa::kScalar;
+  if (name == "avx2") return CpuIsa::kAvx2;
+  if (name == "avx512") return CpuIsa::kAvx512;
+  return absl::InvalidArgumentError(
+      fmt::format("unknown instruction set '{}' (auto, scalar, avx2, avx512)", name));
+}
+
+std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads) {
+  return std::make_shared<cpu::ThreadPool>(threads > 0 ? threads : cpu::usable_cores());
+}
+
+StatusOr<std::unique_ptr<Backend>> make_cpu_backend(const CpuOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) {
+    return absl::InvalidArgumentError(fmt::format("{} cpu threads (0..1024)", options.threads));
+  }
+  PELTON_ASSIGN_OR_RETURN(const cpu::KernelTable* kernels, cpu::choose_kernels(options.isa));
+  return std::make_unique<cpu::CpuBackend>(
+      *kernels, options.pool != nullptr ? options.pool : make_cpu_pool(options.threads));
+}
+
+}  // namespace pelton

@@ -1,0 +1,144 @@
+// GEMV, panel dequantisation and GEMM. See GemvArgs for the one order of summation.
+
+template <typename Fmt>
+PELTON_INLINE void prefetch_ahead(const uint8_t* tile, int bytes) {
+  constexpr int kAhead = 2048;
+  for (int at = 0; at < bytes; at += 64) __builtin_prefetch(tile + kAhead + at, 0, 3);
+}
+
+template <typename Fmt, int kGroups, int kTokens>
+void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
+  F acc[kGroups][kTokens];
+  for (auto& group : acc) {
+    for (F& sum : group) sum = zero();
+  }
+  const float* x[kTokens];  // rows beyond the last repeat it
+  for (int t = 0; t < kTokens; ++t) {
+    x[t] = a.x + (t < a.tokens ? t : a.tokens - 1) * a.x_stride;
+  }
+  const float* x_at[kTokens];
+  for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.tile_stride) {
+    prefetch_ahead<Fmt>(tile, kGroups * Fmt::kTileBytes);
+    for (int sub = 0; sub < Fmt::kBlock / 8 / Fmt::kOctets; ++sub) {
+      Scales scales[kGroups];
+      for (int g = 0; g < kGroups; ++g) {
+        scales[g] = Fmt::scales(tile + g * Fmt::kTileBytes, sub);
+      }
+      for (int o = sub * Fmt::kOctets; o < (sub + 1) * Fmt::kOctets; ++o) {
+        for (int t = 0; t < kTokens; ++t) x_at[t] = x[t] + k + 8 * o;
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) {
+          Fmt::octet(tile + g * Fmt::kTileBytes, o, scales[g], [&](auto j, F w) PELTON_LAMBDA {
+#pragma GCC unroll 4
+            for (int t = 0; t < kTokens; ++t) {
+              acc[g][t] = fma(w, set1(x_at[t][decltype(j)::value]), acc[g][t]);
+            }
+          });
+        }
+      }
+    }
+  }
+  for (int g = 0; g < kGroups; ++g) {
+    const int row = first_row + g * kLanes;
+    const int n = a.rows - row < kLanes ? a.rows - row : kLanes;
+    const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
+    for (int t = 0; t < kTokens && t < a.tokens; ++t) {
+      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+      float* out = a.out + t * a.out_stride + row;
+      if (n == kLanes) {
+        store(out, sum);
+      } else {
+        store_n(out, sum, n);
+      }
+    }
+  }
+}
+
+template <typename Fmt, int kGroups>
+PELTON_INLINE void gemv_groups(const GemvArgs& a, int first_row) {
+  const uint8_t* tile = a.tiles + first_row / kLanes * Fmt::kTileBytes;
+  if (a.tokens == 1) return gemv_tile<Fmt, kGroups, 1>(tile, a, first_row);
+  if (a.tokens == 2) return gemv_tile<Fmt, kGroups, 2>(tile, a, first_row);
+  return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
+}
+
+template <DType kDType>
+void gemv(const GemvArgs& a) {
+  using Fmt = Format<kDType>;
+  int row = 0;
+  if constexpr (kGemvGroups == 4) {
+    for (; a.rows - row > 3 * kLanes; row += 4 * kLanes) gemv_groups<Fmt, 4>(a, row);
+  }
+  if constexpr (kGemvGroups >= 2) {
+    for (; a.rows - row > kLanes; row += 2 * kLanes) gemv_groups<Fmt, 2>(a, row);
+  }
+  for (; row < a.rows; row += kLanes) gemv_groups<Fmt, 1>(a, row);
+}
+
+template <DType kDType>
+void dequantize_group(const DequantizeArgs& a) {
+  using Fmt = Format<kDType>;
+  const uint8_t* tile = a.tiles;
+  float* out = a.panel;
+  for (int64_t k = 0; k < a.k_count; k += Fmt::kBlock, tile += a.tile_stride) {
+    prefetch_ahead<Fmt>(tile, Fmt::kTileBytes);
+    for (int sub = 0; sub < Fmt::kBlock / 8 / Fmt::kOctets; ++sub) {
+      const Scales scales = Fmt::scales(tile, sub);
+      for (int o = sub * Fmt::kOctets; o < (sub + 1) * Fmt::kOctets; ++o) {
+        Fmt::octet(tile, o, scales, [&](auto j, F w) PELTON_LAMBDA {
+          store(out + decltype(j)::value * a.panel_stride, w);
+        });
+        out += 8 * a.panel_stride;
+      }
+    }
+  }
+}
+
+template <int kTokens>
+PELTON_INLINE void gemm_tile(const GemmArgs& a) {
+  F acc[kGemmGroups][kTokens];
+  int lanes[kGemmGroups];
+  for (int g = 0; g < kGemmGroups; ++g) {
+    const int left = a.rows - g * kLanes;
+    lanes[g] = left < 0 ? 0 : left < kLanes ? left : kLanes;
+    for (int t = 0; t < kTokens; ++t) {
+      acc[g][t] = a.first || t >= a.tokens
+                      ? zero()
+                      : load_n(a.out + t * a.out_stride + g * kLanes, lanes[g]);
+    }
+  }
+  const float* w = a.panel;
+  const float* x = a.x;
+  for (int64_t k = 0; k < a.k; ++k) {
+    F weights[kGemmGroups];
+    for (int g = 0; g < kGemmGroups; ++g) weights[g] = load(w + g * kLanes);
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      const F value = set1(x[t]);
+#pragma GCC unroll 2
+      for (int g = 0; g < kGemmGroups; ++g) acc[g][t] = fma(weights[g], value, acc[g][t]);
+    }
+    w += kGemmGroups * kLanes;
+    x += kGemmTokens;
+  }
+  for (int g = 0; g < kGemmGroups; ++g) {
+    const F bias = a.bias != nullptr ? load_n(a.bias + g * kLanes, lanes[g]) : zero();
+    for (int t = 0; t < kTokens; ++t) {
+      if (t >= a.tokens) break;
+      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+      store_n(a.out + t * a.out_stride + g * kLanes, sum, lanes[g]);
+    }
+  }
+}
+
+void gemm(const GemmArgs& a) {
+  if constexpr (kGemmTokens == 12) {
+    if (a.tokens > 8) return gemm_tile<12>(a);
+    if (a.tokens > 6) return gemm_tile<8>(a);
+  }
+  if constexpr (kGemmTokens >= 6) {
+    if (a.tokens > 4) return gemm_tile<6>(a);
+  }
+  if (a.tokens > 2) return gemm_tile<4>(a);
+  return gemm_tile<2>(a);
+}

@@ -1,0 +1,88 @@
+#include "cpu/kv_store.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/quantized_blocks.h"
+#include "core/check.h"
+#include "cpu/kv_cache.h"
+#include "cpu/step_plan.h"
+
+namespace pelton::cpu {
+namespace {
+
+template <typename T, typename Convert>
+void store_head(const float* k, const float* v, int head_dim, int block_size, int offset,
+                uint8_t* keys, uint8_t* values, Convert convert) {
+  auto* key_lanes = reinterpret_cast<T*>(keys) + offset;  // [head_dim][block_size]
+  auto* value_row = reinterpret_cast<T*>(values) + static_cast<int64_t>(offset) * head_dim;
+  for (int d = 0; d < head_dim; ++d) {
+    key_lanes[static_cast<int64_t>(d) * block_size] = convert(k[d]);
+    value_row[d] = convert(v[d]);
+  }
+}
+
+void store_token(const RopeKvParams& p, const CpuKvCache& cache, const float* row, int slot) {
+  const KvGroup& group = cache.geometry().groups[p.kv.group];
+  const int block_size = cache.geometry().block_size;
+  const int64_t head_bytes = cache.head_bytes(p.kv.group);
+  const int offset = slot % block_size;
+  uint8_t* layer = cache.block(p.kv.group, slot / block_size) + cache.layer_offset(p.kv);
+  for (int h = 0; h < p.num_kv_heads; ++h) {
+    const float* k = row + static_cast<int64_t>(p.num_q_heads + h) * p.head_dim;
+    const float* v = k + static_cast<int64_t>(p.num_kv_heads) * p.head_dim;
+    uint8_t* keys = layer + h * head_bytes;
+    uint8_t* values = keys + head_bytes / 2;
+    if (group.dtype == DType::kF32) {
+      store_head<float>(k, v, p.head_dim, block_size, offset, keys, values,
+                        [](float x) { return x; });
+    } else if (group.dtype == DType::kF16) {
+      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, float_to_half);
+    } else {
+      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, float_to_bfloat16);
+    }
+  }
+}
+
+}  // namespace
+
+void rope_and_store(const KernelTable& kernels, ThreadPool& pool, const RopeKvParams& p) {
+  const auto& plan = static_cast<const CpuStepPlan&>(*p.plan);
+  const Batch& batch = plan.batch;
+  // The table's per-step values are a cache: a const view of it to the model, ours to fill.
+  auto* rope = const_cast<CpuRopeTable*>(static_cast<const CpuRopeTable*>(p.rope));
+  const bool fill = rope != nullptr && rope->begin_step(plan);
+  const auto* cache = static_cast<const CpuKvCache*>(p.kv.cache);
+  const int32_t* slots = cache != nullptr ? batch.kv[p.kv.group].slot_mapping.data() : nullptr;
+  if (rope != nullptr) {
+    PELTON_CHECK(2 * rope->pairs() <= p.head_dim, "rope: more pairs than the head has");
+  }
+  RopeRowArgs shared;
+  shared.head_dim = p.head_dim;
+  shared.norm_eps = p.norm_eps;
+  shared.pairs = rope != nullptr ? rope->pairs() : 0;
+  shared.interleaved = rope != nullptr && rope->spec().interleaved;
+  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, p.qkv.cols));
+  pool.run(batch.num_tokens(), grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t m = begin; m < end; ++m) {
+      float* row = p.qkv.row<float>(m);
+      RopeRowArgs args = shared;
+      if (rope != nullptr) {
+        if (fill) rope->fill_row(static_cast<int>(m), batch.positions[m]);
+        args.cos = rope->row(static_cast<int>(m));
+        args.sin = args.cos + rope->pairs();
+      }
+      args.heads = row;
+      args.num_heads = p.num_q_heads;
+      args.norm = p.q_norm;
+      kernels.rope_row(args);
+      args.heads = row + static_cast<int64_t>(p.num_q_heads) * p.head_dim;
+      args.num_heads = p.num_kv_heads;
+      args.norm = p.k_norm;
+      kernels.rope_row(args);
+      if (cache != nullptr && slots[m] >= 0) store_token(p, *cache, row, slots[m]);
+    }
+  });
+}
+
+}  // namespace pelton::cpu

@@ -1,0 +1,185 @@
+#include "cpu/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/check.h"
+
+namespace pelton::cpu {
+namespace {
+
+// k of a dequantised panel: 16 rows of it are 64 KiB, at home in the second-level cache.
+constexpr int64_t kPanelK = 1024;
+// Tokens packed at a time: enough to make dequantisation cheap, few enough to stay in cache.
+constexpr int64_t kChunkTokens = 240;
+// GEMV is spread in units of this many groups: half a panel.
+constexpr int kUnitGroups = 2;
+
+// Runs of groups, counted over all segments: unit u is `per_unit` groups of one segment.
+int64_t units_of(const Segment& segment, int per_unit) {
+  return (segment.groups() + per_unit - 1) / per_unit;
+}
+int64_t units_of(const PackedMatrix& w, int per_unit) {
+  int64_t units = 0;
+  for (const Segment& segment : w.segments()) units += units_of(segment, per_unit);
+  return units;
+}
+
+// fn(segment, first_unit, last_unit) for the parts of [begin, end) in each segment.
+template <typename Fn>
+void for_segments(const PackedMatrix& w, int per_unit, int64_t begin, int64_t end, Fn fn) {
+  int64_t first = 0;
+  for (const Segment& segment : w.segments()) {
+    const int64_t units = units_of(segment, per_unit);
+    const int64_t from = std::max(begin, first) - first;
+    const int64_t to = std::min(end, first + units) - first;
+    first += units;
+    if (from < to) fn(segment, from, to);
+  }
+}
+
+}  // namespace
+
+Linear::Linear(const KernelTable& kernels, ThreadPool& pool)
+    : kernels_(kernels), pool_(pool), panels_(pool.threads()) {}
+
+void Linear::run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out) {
+  PELTON_CHECK(x.cols == w.cols() && out.cols == w.rows() && out.rows == x.rows, "linear: shapes");
+  PELTON_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32, "linear: dtypes");
+  if (x.rows > kMaxGemvTokens) return run_gemm(x, w, bias, out);
+  if (w.padded_cols() == w.cols()) return run_gemv(x, w, bias, out);
+  Tensor padded = x;
+  padded.cols = padded.row_stride = w.padded_cols();
+  padded.data = padded_x_.floats(x.rows * padded.cols);
+  for (int64_t m = 0; m < x.rows; ++m) {
+    float* row = padded.row<float>(m);
+    std::copy_n(x.row<float>(m), x.cols, row);
+    std::fill(row + x.cols, row + padded.cols, 0.0F);
+  }
+  run_gemv(padded, w, bias, out);
+}
+
+void Linear::run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias,
+                      const Tensor& out) {
+  const auto work = [&](const Segment& segment, int64_t from, int64_t to) {
+    const int64_t last_group = std::min(to * kUnitGroups, segment.groups());
+    for (int64_t group = from * kUnitGroups; group < last_group;) {
+      const int64_t panel_end = (group / kPanelGroups + 1) * kPanelGroups;
+      const int64_t end = std::min(panel_end, last_group);
+      const int64_t row = group * kLanes;
+      GemvArgs args;
+      args.tiles = segment.group_tiles(group);
+      args.tile_stride = segment.tile_stride(group);
+      args.k = segment.k_blocks * segment.layout.block;
+      args.rows = static_cast<int>(std::min(end * kLanes, segment.rows) - row);
+      args.x = x.row<float>(0);
+      args.x_stride = x.row_stride;
+      args.tokens = static_cast<int>(x.rows);
+      args.bias = bias != nullptr ? bias + segment.row_begin + row : nullptr;
+      args.out = out.row<float>(0) + segment.row_begin + row;
+      args.out_stride = out.row_stride;
+      kernels_.gemv[static_cast<int>(segment.dtype)](args);
+      group = end;
+    }
+  };
+  pool_.run_even(units_of(w, kUnitGroups), [&](int64_t begin, int64_t end, int) {
+    for_segments(w, kUnitGroups, begin, end, work);
+  });
+}
+
+void Linear::run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias,
+                      const Tensor& out) {
+  const int64_t width = kernels_.gemm_tokens;
+  const int64_t k = w.padded_cols();
+  const int64_t chunk = kChunkTokens / width * width;
+  for (int64_t begin = 0; begin < x.rows; begin += chunk) {
+    const int64_t count = std::min(chunk, x.rows - begin);
+    const int64_t tiles = (count + width - 1) / width;
+    float* packed = packed_x_.floats(tiles * k * width);
+    pool_.run(tiles, std::max<int64_t>(1, 16384 / (k * width)), [&](int64_t b, int64_t e, int) {
+      for (int64_t tile = b; tile < e; ++tile) {
+        float* to = packed + tile * k * width;
+        if (w.cols() < k || (tile + 1) * width > count) {
+          std::fill(to, to + k * width, 0.0F);
+        }
+        const int64_t tokens = std::min(width, count - tile * width);
+        for (int64_t t = 0; t < tokens; ++t) {
+          const float* row = x.row<float>(begin + tile * width + t);
+          for (int64_t i = 0; i < w.cols(); ++i) to[i * width + t] = row[i];
+        }
+      }
+    });
+    // Every unit of rows meets every token tile; few units are split by tokens as well.
+    const int64_t units = units_of(w, kernels_.gemm_groups);
+    const int64_t parts =
+        std::clamp<int64_t>(4 * pool_.threads() / std::max<int64_t>(units, 1), 1, (tiles + 7) / 8);
+    const Tensor rows = out.slice_rows(begin, count);
+    pool_.run(units * parts, 1, [&](int64_t b, int64_t e, int worker) {
+      for (int64_t item = b; item < e; ++item) {
+        const int64_t unit = item / parts, part = item % parts;
+        for_segments(w, kernels_.gemm_groups, unit, unit + 1,
+                     [&](const Segment& segment, int64_t from, int64_t) {
+                       const int64_t group = from * kernels_.gemm_groups;
+                       const int groups = static_cast<int>(
+                           std::min<int64_t>(kernels_.gemm_groups, segment.groups() - group));
+                       gemm_unit({&segment, group, groups}, tiles * part / parts,
+                                 tiles * (part + 1) / parts, w, bias, rows, worker);
+                     });
+      }
+    });
+  }
+}
+
+void Linear::gemm_unit(const GemmUnit& unit, int64_t tile_begin, int64_t tile_end,
+                       const PackedMatrix& w, const float* bias, const Tensor& out, int worker) {
+  const Segment& segment = *unit.segment;
+  const int64_t panel_width = static_cast<int64_t>(kernels_.gemm_groups) * kLanes;
+  const int64_t token_width = kernels_.gemm_tokens;
+  const int64_t k_total = segment.k_blocks * segment.layout.block;
+  const int64_t row = unit.group * kLanes;
+  float* panel = panels_[worker].floats(kPanelK * panel_width);
+  for (int64_t k = 0; k < k_total; k += kPanelK) {
+    const int64_t k_count = std::min(kPanelK, k_total - k);
+    for (int g = 0; g < unit.groups; ++g) {
+      DequantizeArgs args;
+      args.tile_stride = segment.tile_stride(unit.group + g);
+      args.tiles =
+          segment.group_tiles(unit.group + g) + k / segment.layout.block * args.tile_stride;
+      args.k_count = k_count;
+      args.panel = panel + g * kLanes;
+      args.panel_stride = panel_width;
+      kernels_.dequantize[static_cast<int>(segment.dtype)](args);
+    }
+    const bool last = k + k_count == k_total;
+    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+      GemmArgs args;
+      args.panel = panel;
+      args.x = packed_x_.floats(0) + (tile * w.padded_cols() + k) * token_width;
+      args.k = k_count;
+      args.rows = static_cast<int>(std::min(panel_width, segment.rows - row));
+      args.tokens = static_cast<int>(std::min(token_width, out.rows - tile * token_width));
+      args.first = k == 0;
+      args.bias = bias != nullptr && last ? bias + segment.row_begin + row : nullptr;
+      args.out = out.row<float>(tile * token_width) + segment.row_begin + row;
+      args.out_stride = out.row_stride;
+      kernels_.gemm(args);
+    }
+  }
+}
+
+void Linear::read_row(const PackedMatrix& w, int64_t row, int worker, float* out) {
+  const Segment& segment = w.segment_of(row);
+  const int64_t local = row - segment.row_begin;
+  const int64_t k_total = segment.k_blocks * segment.layout.block;
+  float* panel = panels_[worker].floats(std::max(kPanelK * 2 * kLanes, k_total * kLanes));
+  DequantizeArgs args;
+  args.tile_stride = segment.tile_stride(local / kLanes);
+  args.tiles = segment.group_tiles(local / kLanes);
+  args.k_count = k_total;
+  args.panel = panel;
+  args.panel_stride = kLanes;
+  kernels_.dequantize[static_cast<int>(segment.dtype)](args);
+  for (int64_t k = 0; k < w.cols(); ++k) out[k] = panel[k * kLanes + local % kLanes];
+}
+
+}  // namespace pelton::cpu

@@ -1,0 +1,43 @@
+// out = x w^T + bias over packed weights: GEMV for a few tokens, GEMM for many, the same bits for a
+// row either way. Used by the engine thread; spreads over the pool.
+#pragma once
+
+#include <vector>
+
+#include "backend/tensor.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/packed_matrix.h"
+#include "cpu/thread_pool.h"
+#include "cpu/workspace.h"
+
+namespace pelton::cpu {
+
+class Linear {
+ public:
+  Linear(const KernelTable& kernels, ThreadPool& pool);
+
+  // x [M, cols] f32, out [M, rows] f32, bias [rows] or null. x and out do not overlap.
+  void run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  // Row `row` of w as float32. out: [cols]
+  void read_row(const PackedMatrix& w, int64_t row, int worker, float* out);
+
+ private:
+  void run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  void run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  // One unit of rows for the token tiles [tile_begin, tile_end) of the packed x.
+  struct GemmUnit {
+    const Segment* segment;
+    int64_t group;
+    int groups;
+  };
+  void gemm_unit(const GemmUnit& unit, int64_t tile_begin, int64_t tile_end, const PackedMatrix& w,
+                 const float* bias, const Tensor& out, int worker);
+
+  const KernelTable& kernels_;
+  ThreadPool& pool_;
+  Scratch padded_x_;
+  Scratch packed_x_;             // [tiles][padded_cols][gemm_tokens]
+  std::vector<Scratch> panels_;  // [threads]
+};
+
+}  // namespace pelton::cpu

@@ -1,0 +1,96 @@
+#include "cpu/machine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "cpu/thread_pool.h"
+
+namespace pelton::cpu {
+namespace {
+
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// A number from a cgroup file; "max" or nothing: no limit.
+int64_t cgroup_number(const std::string& path) {
+  const std::string line = first_line(path);
+  char* end = nullptr;
+  const long long value = std::strtoll(line.c_str(), &end, 10);
+  return end == line.c_str() ? std::numeric_limits<int64_t>::max() : value;
+}
+
+int affinity_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) {
+    return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  }
+  std::set<std::string> cores;  // hyper-threads of a core name the same siblings
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mask)) continue;
+    const std::string name = std::to_string(cpu);
+    const std::string siblings =
+        first_line("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
+    cores.insert(siblings.empty() ? "cpu" + name : siblings);
+  }
+  return std::max(1, static_cast<int>(cores.size()));
+}
+
+}  // namespace
+
+int usable_cores() {
+  int cores = affinity_cores();
+  std::ifstream file("/sys/fs/cgroup/cpu.max");  // "max 100000" or "150000 100000"
+  double quota = 0, period = 0;
+  if (file >> quota >> period && period > 0) {
+    cores = std::min(cores, static_cast<int>(std::ceil(quota / period)));
+  }
+  return std::max(1, cores);
+}
+
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __builtin_cpu_supports("f16c") != 0;
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") != 0 &&
+         __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0;
+}
+#else
+bool has_avx2() {
+  return false;
+}
+bool has_avx512() {
+  return false;
+}
+#endif
+
+int64_t available_memory_bytes() {
+  int64_t available = std::numeric_limits<int64_t>::max();
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  int64_t kib = 0;
+  for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
+    if (key == "MemAvailable:") available = kib * 1024;
+  }
+  const int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
+  if (limit != std::numeric_limits<int64_t>::max()) {
+    available = std::min(available, limit - cgroup_number("/sys/fs/cgroup/memory.current"));
+  }
+  return std::max<int64_t>(available, 0);
+}
+
+}  // namespace pelton::cpu

@@ -1,0 +1,73 @@
+// Fork and join over the cores, for work of microseconds: workers spin for a moment after each job,
+// then sleep. One pool is shared by all engines of the process; run() is thread-safe, jobs take
+// turns. The caller works too.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace pelton::cpu {
+
+class ThreadPool {
+ public:
+  // threads: the caller's included, >= 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls fn(begin, end, worker) until [0, count) is covered by ranges of at most `grain`, worker
+  // being 0 .. threads() - 1, then returns. Which worker takes which range is left to chance: fn's
+  // results must not depend on it. fn must not call run().
+  template <typename Fn>
+  void run(int64_t count, int64_t grain, Fn&& fn) {
+    if (count <= 0) return;
+    if (count <= grain || workers_.empty()) {
+      fn(int64_t{0}, count, 0);
+      return;
+    }
+    using Body = std::remove_reference_t<Fn>;
+    run_job({[](void* body, int64_t begin, int64_t end, int worker) {
+               (*static_cast<Body*>(body))(begin, end, worker);
+             },
+             &fn, count, grain});
+  }
+  // Ranges as even as can be, one a thread.
+  template <typename Fn>
+  void run_even(int64_t count, Fn&& fn) {
+    run(count, (count + threads() - 1) / threads(), std::forward<Fn>(fn));
+  }
+
+ private:
+  struct Job {
+    void (*call)(void* body, int64_t begin, int64_t end, int worker) = nullptr;
+    void* body = nullptr;
+    int64_t count = 0;
+    int64_t grain = 1;
+  };
+
+  void run_job(const Job& job);
+  void worker_loop(int worker);
+  void take_ranges(int worker);
+
+  std::mutex one_job_;
+  Job job_;  // written before epoch_ moves, read after
+  alignas(64) std::atomic<uint32_t> epoch_{0};
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<int> working_{0};  // workers that have not finished the job
+  alignas(64) std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+// Cores that this process may use: distinct physical cores of the affinity mask, within the
+// cgroup's CPU quota. At least 1.
+int usable_cores();
+
+}  // namespace pelton::cpu
