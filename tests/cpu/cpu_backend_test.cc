@@ -15,6 +15,18 @@ TEST_CASE("embedding rows are the dequantised rows") {
   on_every_isa(check_embedding);
 }
 
+TEST_CASE("attention agrees with float64 over chunks and windows and block sizes") {
+  on_every_isa(check_attention);
+}
+TEST_CASE("encoder attention agrees with float64") { on_every_isa(check_encoder_attention); }
+TEST_CASE("KV blocks are copied and read and written whole") { on_every_isa(check_kv_blocks); }
+TEST_CASE("norms agree with float64 in every fused form") { on_every_isa(check_norm); }
+TEST_CASE("activations agree with float64") { on_every_isa(check_activation); }
+TEST_CASE("routed experts agree with float64") { on_every_isa(check_experts); }
+TEST_CASE("pooling agrees with float64") { on_every_isa(check_pooling); }
+TEST_CASE("logit rows are gathered and capped") { on_every_isa(check_logit_rows); }
+TEST_CASE("the sampler draws what a full sort would") { on_every_isa(check_sampler); }
+
 TEST_CASE("linear is one chain of fused multiply-adds over k on every instruction set") {
   for (CpuIsa isa : cpu_isas()) {
     const auto backend = cpu_backend(isa, 2);
