@@ -43,9 +43,9 @@ int64_t FileTensor::file_row(int64_t row) const {
 
 // A vector's elements are placed as a matrix's rows are.
 void FileTensor::read_vector_values(float* out) const {
-  const float addend = layout_.transform.add_one ? 1.0F : 0.0F;
   for (int64_t i = 0; i < cols(); ++i) {
-    out[i] = load_float(layout_.data.data(), layout_.dtype, file_row(i)) + addend;
+    out[i] = load_float(layout_.data.data(), layout_.dtype, file_row(i));
+    if (layout_.transform.add_one) out[i] += 1.0F;
   }
 }
 

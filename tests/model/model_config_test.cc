@@ -206,7 +206,10 @@ TEST_CASE("a config field out of its bounds is an error that names it") {
   check_invalid("gemma3", "query_pre_attn_scalar", 0);
   check_invalid("gemma3", "final_logit_softcapping", -30);
   check_invalid("gpt2", "n_embd", 0);
-  check_error(changed("llama", [](json& c) { c["rope_scaling"] = {{"type", "linear"}}; }),
+  check_error(changed("llama",
+                      [](json& c) {
+                        c["rope_scaling"] = {{"type", "linear"}};
+                      }),
               absl::StatusCode::kInvalidArgument, "rope_scaling.factor");
   check_error(changed("llama",
                       [](json& c) {
@@ -231,10 +234,11 @@ TEST_CASE("what is not supported is refused by the field's name") {
   check_unsupported("gemma3", "use_bidirectional_attention", true);
   check_unsupported("gpt2", "scale_attn_by_inverse_layer_idx", true);
   check_unsupported("gpt2", "add_cross_attention", true);
-  check_error(
-      changed("llama",
-              [](json& c) { c["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 2}}; }),
-      absl::StatusCode::kUnimplemented, "rope_scaling.rope_type");
+  check_error(changed("llama",
+                      [](json& c) {
+                        c["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 2}};
+                      }),
+              absl::StatusCode::kUnimplemented, "rope_scaling.rope_type");
 }
 
 TEST_CASE("what GGUF metadata lacks or exceeds is an error that names the key") {

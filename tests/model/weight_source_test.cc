@@ -218,7 +218,10 @@ TEST_CASE("a missing or misshapen or mistyped tensor is an error that names it")
   const std::string q = "model.layers.1.self_attn.q_proj.weight";
   check_error(open_changed("llama", [&](Items& items) { item(items, q).name = "other"; }),
               absl::StatusCode::kNotFound, q);
-  check_error(open_changed("llama", [&](Items& items) { item(items, q).shape = {32, 128}; }),
+  check_error(open_changed("llama",
+                           [&](Items& items) {
+                             item(items, q).shape = {32, 128};
+                           }),
               absl::StatusCode::kInvalidArgument, q);
   check_error(open_changed("llama", [&](Items& items) { item(items, q).shape = {64 * 64}; }),
               absl::StatusCode::kInvalidArgument, q);
@@ -227,7 +230,10 @@ TEST_CASE("a missing or misshapen or mistyped tensor is an error that names it")
   check_error(open_changed("llama", [&](Items& items) { item(items, q).dtype = "U32"; }),
               absl::StatusCode::kUnimplemented, q);
   const std::string attn = "transformer.h.0.attn.c_attn.weight";
-  check_error(open_changed("gpt2", [&](Items& items) { item(items, attn).shape = {192, 64}; }),
+  check_error(open_changed("gpt2",
+                           [&](Items& items) {
+                             item(items, attn).shape = {192, 64};
+                           }),
               absl::StatusCode::kInvalidArgument, attn);
   check_error(open_changed("llama", [](Items& items) { items.clear(); }),
               absl::StatusCode::kNotFound, "model.embed_tokens.weight");
@@ -251,7 +257,8 @@ TEST_CASE("a quantised vector is refused by name") {
 
 TEST_CASE("unknown tensors are warned of and counted beyond a limit") {
   const Opened opened = open_changed("llama", [](Items& items) {
-    for (int i = 0; i < 30; ++i) items.push_back({"extra" + std::string(i + 1, 'x'), "U8", {1}, "x"});
+    for (int i = 0; i < 30; ++i)
+      items.push_back({"extra" + std::string(i + 1, 'x'), "U8", {1}, "x"});
   });
   REQUIRE(opened.source.ok());
   CHECK((*opened.source)->warnings().size() == 17);
