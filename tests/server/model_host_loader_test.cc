@@ -1,0 +1,92 @@
+#include "server/model_host_loader.h"
+
+#include <fstream>
+#include <thread>
+
+#include "tests/support/catch.h"
+#include "tests/support/collecting_sink.h"
+#include "tests/support/model_cache.h"
+#include "tests/support/temp_dir.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace pelton {
+namespace {
+
+Options options_for(const std::string& model, std::vector<const char*> more = {}) {
+  std::vector<const char*> arguments = {"pelton-server", model.c_str()};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const auto parsed = parse_options(arguments, {});
+  REQUIRE(parsed.ok());
+  return parsed->options;
+}
+
+std::string shape(const char* name) {
+  return std::string(PELTON_SOURCE_DIR) + "/bench/shapes/" + name;
+}
+
+Status error_of(const Options& options) {
+  static const SteadyClock clock;
+  return load_served_model(options, &clock, nullptr).status();
+}
+
+}  // namespace
+
+TEST_CASE("a gguf file becomes a model that answers in text") {
+  const std::string path = smollm2_path();
+  if (path.empty()) return;
+  const SteadyClock clock;
+  Metrics metrics;
+  auto loaded = load_served_model(options_for(path, {"--max-model-len", "512"}), &clock, &metrics);
+  REQUIRE(loaded.status() == absl::OkStatus());
+  ServedModel& model = *loaded->model;
+  CHECK(model.facts().name == "SmolLM2-135M-Instruct.Q4_1");
+  CHECK(model.facts().architecture == "llama");
+  CHECK(model.facts().weight_format == "q4_1");
+  CHECK(model.facts().max_model_len == 512);
+  REQUIRE(model.tokenizer() != nullptr);
+  REQUIRE(model.chat_template() != nullptr);
+
+  Request request;
+  request.id = model.engine().mint_request_id();
+  request.prompt = {{*model.tokenizer()->encode("The capital of France is", true)}};
+  request.params.temperature = 0;
+  request.params.max_tokens = 8;
+  auto sink = std::make_shared<CollectingSink>();
+  REQUIRE(model.engine().submit(request, sink).ok());
+  while (sink->finished() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  const CollectingSink::Answer answer = sink->answer(request.id);
+  const RequestOutput& last = answer.last;
+  CHECK(last.finish_reason == FinishReason::kLength);
+  CHECK(last.usage.completion_tokens == 8);
+  CHECK(answer.text == model.tokenizer()->decode(answer.tokens, true));
+  CHECK(
+      metrics.render().find("pelton:generation_tokens_total{model_name=\"SmolLM2-135M-Instruct.Q4_1"
+                            "\"} 8") != std::string::npos);
+}
+
+TEST_CASE("dummy weights make a model without text") {
+  const SteadyClock clock;
+  auto loaded = load_served_model(
+      options_for(shape("smollm2-135m"),
+                  {"--load-format", "dummy", "--quantization", "q4_0", "--max-model-len", "64"}),
+      &clock, nullptr);
+  REQUIRE(loaded.status() == absl::OkStatus());
+  CHECK(loaded->model->facts().name == "smollm2-135m");
+  CHECK(loaded->model->tokenizer() == nullptr);
+  CHECK(loaded->model->chat_template() == nullptr);
+}
+
+TEST_CASE("what can not be loaded is refused by name") {
+  CHECK(std::string(error_of(options_for("/nonexistent.gguf")).message()).find("nonexistent") !=
+        std::string::npos);
+  CHECK(error_of(options_for(shape("gpt2"), {"--device", "cuda"})).code() ==
+        absl::StatusCode::kUnimplemented);
+  CHECK(error_field(error_of(options_for(shape("gpt2"), {"--dtype", "bf16"}))) == "dtype");
+  const TempDir dir;
+  std::ofstream(dir.path() / "config.json") << R"({"model_type": "mamba"})";
+  CHECK(std::string(error_of(options_for(dir.path().string())).message()).find("mamba") !=
+        std::string::npos);
+}
+
+}  // namespace pelton
