@@ -42,7 +42,7 @@ Status check_text(std::string_view text, int64_t limit, std::string_view what) {
     set_error_reason(status, "TEXT_TOO_LONG");
     return status;
   }
-  if (!is_valid_utf8(text)) {
+  if (!is_well_formed_utf8(text)) {
     Status status = absl::InvalidArgumentError(fmt::format("{}: not valid UTF-8", what));
     set_error_reason(status, "INVALID_UTF8");
     return status;

@@ -9,7 +9,7 @@ namespace pelton {
 
 StopChecker::StopChecker(const std::vector<std::string>& stop, bool include) : include_(include) {
   for (const std::string& text : stop) {
-    if (text.empty() || !is_valid_utf8(text)) continue;
+    if (text.empty() || !is_well_formed_utf8(text)) continue;
     Pattern pattern{text, std::vector<int>(text.size(), 0), 0};
     for (size_t i = 1; i < text.size(); ++i) {
       int border = pattern.failure[i - 1];

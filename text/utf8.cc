@@ -59,7 +59,7 @@ void Utf8Decoder::finish(std::string& out) {
   size_ = 0;
 }
 
-bool is_valid_utf8(std::string_view text) {
+bool is_well_formed_utf8(std::string_view text) {
   size_t at = 0;
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   while (at < text.size()) {

@@ -27,6 +27,6 @@ class Utf8Decoder {
   unsigned char low_ = 0x80, high_ = 0xBF;  // what its next byte may be
 };
 
-bool is_valid_utf8(std::string_view text);
+bool is_well_formed_utf8(std::string_view text);
 
 }  // namespace pelton

@@ -1,5 +1,6 @@
 //! Chat templates: Jinja as transformers runs it, bounded, over inputs given as JSON.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -83,6 +84,7 @@ impl Template {
             .as_array_mut()
             .filter(|list| list.iter().all(Value::is_object))
             .ok_or_else(|| Failure::invalid("messages: not an array of objects"))?;
+        list.iter_mut().for_each(as_transformers_has_it);
         if inputs.parse_tool_arguments {
             list.iter_mut().for_each(parse_tool_arguments);
         }
@@ -136,11 +138,11 @@ impl Template {
         context: Map<String, Value>,
         strftime: Strftime,
     ) -> Outcome<String> {
-        let mut variables: Vec<(String, JinjaValue)> =
+        let mut variables: BTreeMap<String, JinjaValue> =
             context.into_iter().map(|(k, v)| (k, JinjaValue::from(Serde(&v)))).collect();
         let strftime = JinjaValue::from_function(move |format: String| strftime(&format));
-        variables.push(("strftime_now".into(), strftime));
-        let context = JinjaValue::from_iter(variables);
+        variables.insert("strftime_now".into(), strftime);
+        let context = JinjaValue::from(variables);
         let template = environment.get_template(NAME).or_invalid("chat template")?;
         let mut out = Bounded { bytes: Vec::new(), limit: self.max_output_bytes, over: false };
         let result = template.render_captured_to(context, &mut out).map(|_| ());
@@ -281,6 +283,15 @@ fn object(json: &str, what: &str) -> Outcome<Map<String, Value>> {
     match parse(json, what)? {
         Value::Object(map) => Ok(map),
         _ => Err(Failure::invalid(format!("{what}: not an object"))),
+    }
+}
+
+/// transformers leaves out a message's null fields, and gives its reasoning under two names.
+fn as_transformers_has_it(message: &mut Value) {
+    let Some(map) = message.as_object_mut() else { return };
+    map.retain(|_, value| !value.is_null());
+    if let Some(reasoning) = map.get("reasoning_content").cloned() {
+        map.entry("thinking").or_insert(reasoning);
     }
 }
 
