@@ -102,7 +102,9 @@ class Scheduler {
   };
 
   // Parts of schedule().
-  void run_all(bool single);
+  template <typename Chosen>
+  void run_all(Chosen chosen);
+  static bool outranks(const Sequence& a, const Sequence& b);
   void run(Sequence& sequence, size_t index);
   void note_starved();
   void admit();

@@ -14,6 +14,20 @@ constexpr int kLookahead = 8;
 
 }  // namespace
 
+template <typename Chosen>
+void Scheduler::run_all(Chosen chosen) {
+  // By index: run() may preempt sequences after the one at hand, never before.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    if (chosen(*running_[i])) run(*running_[i], i);
+  }
+}
+
+// Whether `a` goes before `b` for a better reason than its arrival.
+bool Scheduler::outranks(const Sequence& a, const Sequence& b) {
+  if (a.overdue || b.overdue) return !b.overdue;
+  return a.priority < b.priority;
+}
+
 const StepPlan& Scheduler::schedule() {
   PELTON_CHECK(!in_flight_, "a step is in flight");
   ++step_;
@@ -26,10 +40,15 @@ const StepPlan& Scheduler::schedule() {
   }
   // Those that lack a single token go first: a long prompt must not hold up the answers that
   // stream, and they always fit, as the budget is at least the number of seats.
-  run_all(/*single=*/true);
-  run_all(/*single=*/false);
-  note_starved();
+  run_all([](const Sequence& s) { return s.num_uncomputed() == 1; });
+  // Then prompts, by rank; those that wait come after their equals that run.
+  const Sequence* head = waiting_.empty() ? nullptr : *waiting_.begin();
+  run_all([head](const Sequence& s) {
+    return s.num_uncomputed() > 1 && (head == nullptr || !outranks(*head, s));
+  });
   if (!short_of_blocks_) admit();
+  run_all([](const Sequence& s) { return s.num_uncomputed() > 1 && s.scheduled_tokens == 0; });
+  note_starved();
 
   plan_.clear();
   for (Sequence* sequence : running_) {
@@ -40,13 +59,6 @@ const StepPlan& Scheduler::schedule() {
   kv_.begin_step();
   in_flight_ = true;
   return plan_;
-}
-
-void Scheduler::run_all(bool single) {
-  // By index: run() may preempt sequences after the one at hand, never before.
-  for (size_t i = 0; i < running_.size(); ++i) {
-    if ((running_[i]->num_uncomputed() == 1) == single) run(*running_[i], i);
-  }
 }
 
 void Scheduler::run(Sequence& sequence, size_t index) {

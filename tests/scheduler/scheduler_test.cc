@@ -120,6 +120,16 @@ TEST_CASE("a better priority takes the seat of a running sequence that then goes
   while (d.num_sequences() > 0) d.step();
 }
 
+TEST_CASE("a better priority does not wait for a long prompt to be computed") {
+  Driver d;
+  d.submit(300, 5, 1);
+  CHECK(d.step() == Given{{1, 32}});
+  d.submit(10, 5, 0);
+  CHECK(d.step() == Given{{1, 22}, {2, 10}});
+  d.submit(10, 5, 1);  // an equal does
+  CHECK(d.step() == Given{{1, 31}, {2, 1}});
+}
+
 TEST_CASE("a stream of better priorities bypasses a sequence at most to the bound") {
   Setup setup;
   setup.options.max_num_seqs = 1;

@@ -199,7 +199,15 @@ class Simulation {
     build_batch(plan, scheduler_.kv().num_groups(), setup_.geometry.block_size, batch_);
     run_model(plan);
 
+    std::vector<int> free_blocks;
+    for (int g = 0; g < scheduler_.kv().num_groups(); ++g) {
+      free_blocks.push_back(scheduler_.kv().free_blocks(g));
+    }
     abort_some(5);  // while the step is in flight
+    for (int g = 0; g < scheduler_.kv().num_groups(); ++g) {
+      check(scheduler_.kv().free_blocks(g) == free_blocks[static_cast<size_t>(g)],
+            "a block is free while the step is in flight");
+    }
     check(scheduler_.check_integrity());
     note_committed(plan);
     scheduler_.commit();
