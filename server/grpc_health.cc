@@ -1,0 +1,79 @@
+// grpc.health.v1 over gRPC: SERVING while a model is loaded and healthy and no drain has begun.
+#include <algorithm>
+#include <optional>
+
+#include "grpc/health/v1/health.pb.h"
+#include "server/grpc_unary.h"
+#include "server/inference_service.h"
+
+namespace pelton {
+namespace {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+HealthCheckResponse::ServingStatus serving_status(const GrpcServices& services,
+                                                  const std::string& service) {
+  const auto names = grpc_service_names();
+  if (!service.empty() && std::find(names.begin(), names.end(), service) == names.end()) {
+    return HealthCheckResponse::SERVICE_UNKNOWN;
+  }
+  return services.inference->ready() ? HealthCheckResponse::SERVING
+                                     : HealthCheckResponse::NOT_SERVING;
+}
+
+StatusOr<HealthCheckResponse> check(const GrpcServices& services,
+                                    const HealthCheckRequest& request) {
+  HealthCheckResponse response;
+  response.set_status(serving_status(services, request.service()));
+  if (response.status() == HealthCheckResponse::SERVICE_UNKNOWN) {
+    return absl::NotFoundError("no such service");
+  }
+  return response;
+}
+
+// Sends the status at once and whenever it has changed.
+class WatchHandler final : public RpcHandler {
+ public:
+  WatchHandler(RpcStream& stream, const GrpcServices& services)
+      : stream_(stream), services_(services) {}
+  ~WatchHandler() override { stream_.loop().remove_health_watcher(stream_.key()); }
+
+  void on_message(grpc::ByteBuffer message) override {
+    HealthCheckRequest request;
+    if (const Status status = parse(message, &request); !status.ok()) return stream_.finish(status);
+    service_ = request.service();
+    stream_.loop().add_health_watcher(stream_.key(), [this] { tell(); });
+    tell();
+  }
+  void on_written() override { tell(); }
+  void on_cancel() override { stream_.loop().remove_health_watcher(stream_.key()); }
+
+ private:
+  void tell() {
+    const auto now = serving_status(services_, service_);
+    if (stream_.write_in_flight() || now == told_) return;
+    told_ = now;
+    HealthCheckResponse response;
+    response.set_status(now);
+    stream_.write(serialize(response));
+  }
+
+  RpcStream& stream_;
+  const GrpcServices& services_;
+  std::string service_;
+  std::optional<HealthCheckResponse::ServingStatus> told_;
+};
+
+}  // namespace
+
+std::span<const RpcMethod> health_methods() {
+  static constexpr RpcMethod kMethods[] = {
+      {"/grpc.health.v1.Health/Check", true,
+       &make_handler<UnaryHandler<HealthCheckRequest, HealthCheckResponse, &check>>},
+      {"/grpc.health.v1.Health/Watch", true, &make_handler<WatchHandler>},
+  };
+  return kMethods;
+}
+
+}  // namespace pelton

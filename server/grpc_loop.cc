@@ -1,0 +1,131 @@
+#include "server/grpc_loop.h"
+
+#include <grpc/support/time.h>
+
+#include <utility>
+
+#include "server/grpc_stream.h"
+
+namespace pelton {
+namespace {
+
+constexpr int kAcceptsInWait = 16;
+constexpr size_t kMaxStreams = 8192;  // a loop
+
+}  // namespace
+
+void GrpcMailbox::deliver(std::vector<RequestOutput> outputs) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  contents_.steps.push_back(std::move(outputs));
+  wake();
+}
+
+void GrpcMailbox::post(Task task) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  contents_.tasks.push_back(std::move(task));
+  wake();
+}
+
+void GrpcMailbox::wake() {
+  if (woken_) return;
+  woken_ = true;
+  // The infinite past: "now" would be rounded up to the next millisecond.
+  alarm_.Set(queue_, gpr_inf_past(GPR_CLOCK_MONOTONIC), tag_);
+}
+
+GrpcMailbox::Contents GrpcMailbox::take() {
+  const std::lock_guard lock(mutex_);
+  woken_ = false;
+  return std::exchange(contents_, {});
+}
+
+void GrpcMailbox::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  contents_ = {};
+}
+
+GrpcLoop::GrpcLoop(const GrpcServices* services, grpc::AsyncGenericService* service,
+                   std::unique_ptr<grpc::ServerCompletionQueue> queue)
+    : services_(services),
+      service_(service),
+      queue_(std::move(queue)),
+      mailbox_(std::make_shared<GrpcMailbox>(queue_.get(), &wake_tag_)) {}
+
+GrpcLoop::~GrpcLoop() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void GrpcLoop::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void GrpcLoop::stop() {
+  mailbox_->post([this] {
+    stopping_ = true;
+    maybe_close();
+  });
+}
+
+void GrpcLoop::health_changed() {
+  mailbox_->post([this] {
+    for (const auto& [stream, changed] : watchers_) changed();
+  });
+}
+
+void GrpcLoop::add_health_watcher(uint64_t stream, std::function<void()> changed) {
+  watchers_[stream] = std::move(changed);
+}
+
+void GrpcLoop::accept_one() {
+  const uint64_t key = ++last_stream_;
+  auto stream = std::make_unique<RpcStream>(this, key);
+  RpcStream* raw = stream.get();
+  streams_.emplace(key, std::move(stream));
+  raw->accept(service_, queue_.get());
+}
+
+bool GrpcLoop::overloaded() const {
+  return streams_.size() > kMaxStreams;
+}
+
+RpcStream* GrpcLoop::find(uint64_t stream) {
+  const auto found = streams_.find(stream);
+  return found == streams_.end() ? nullptr : found->second.get();
+}
+
+void GrpcLoop::remove(uint64_t stream) {
+  streams_.erase(stream);
+  maybe_close();
+}
+
+// The mailbox first: an alarm must not be set on a queue that is shut down.
+void GrpcLoop::maybe_close() {
+  if (!stopping_ || closed_ || !streams_.empty()) return;
+  closed_ = true;
+  mailbox_->close();
+  queue_->Shutdown();
+}
+
+void GrpcLoop::run() {
+  for (int i = 0; i < kAcceptsInWait; ++i) accept_one();
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue_->Next(&tag, &ok)) static_cast<CompletionTag*>(tag)->complete(ok);
+}
+
+void GrpcLoop::on_wake() {
+  GrpcMailbox::Contents contents = mailbox_->take();
+  for (std::vector<RequestOutput>& step : contents.steps) {
+    for (RequestOutput& output : step) {
+      // Those whose client has left have no receiver any more.
+      const auto found = receivers_.find(output.id);
+      if (found != receivers_.end()) found->second->on_output(std::move(output));
+    }
+  }
+  for (const GrpcMailbox::Task& task : contents.tasks) task();
+}
+
+}  // namespace pelton

@@ -1,0 +1,40 @@
+// The table of RPCs that the gRPC front end serves.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "server/grpc_stream.h"
+
+namespace pelton {
+
+class Authenticator;
+class InferenceService;
+
+// What handlers work on; read-only, shared by all loops.
+struct GrpcServices {
+  InferenceService* inference = nullptr;
+  const Authenticator* auth = nullptr;
+};
+
+struct RpcMethod {
+  std::string_view name;     // "/pelton.v1.Inference/Complete"
+  bool open_to_all = false;  // needs no key
+  std::unique_ptr<RpcHandler> (*make)(RpcStream& stream, const GrpcServices& services) = nullptr;
+};
+
+// Null: no such method.
+const RpcMethod* find_method(std::string_view name);
+
+// Full names of the services, for reflection and health.
+std::span<const std::string_view> grpc_service_names();
+
+// Each front-end service's own part of the table.
+std::span<const RpcMethod> inference_methods();   // grpc_inference.cc
+std::span<const RpcMethod> model_methods();       // grpc_models.cc
+std::span<const RpcMethod> health_methods();      // grpc_health.cc
+std::span<const RpcMethod> reflection_methods();  // grpc_reflection.cc
+
+}  // namespace pelton
