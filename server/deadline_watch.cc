@@ -21,7 +21,8 @@ DeadlineWatch::Ticket DeadlineWatch::watch(TimePoint deadline, std::function<voi
   {
     const std::lock_guard lock(mutex_);
     ticket.number = ++last_number_;
-    first = waiting_.emplace(ticket, std::move(expired)).first == waiting_.begin();
+    waiting_.emplace(ticket, std::move(expired));
+    first = waiting_.begin()->first == ticket;
   }
   if (first) wake_.notify_one();
   return ticket;
