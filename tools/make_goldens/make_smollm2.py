@@ -98,14 +98,7 @@ def greedy_record(llama, server, kind, text, model):
     return record, [gaps[i] for i in differ if i < len(gaps)]
 
 
-def main():
-    OUT.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
-    torch.cuda.is_current_stream_capturing = lambda: False
-    path = pathlib.Path(os.environ["SMOLLM2_GGUF"])
-    llama = llama_ref.Llama(path)
-    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32, attn_implementation="eager").eval()
-    check_dequantisation(model, path)
+def fixed_text(llama, model):
     ids = llama.tokenize(FIXED_TEXT)
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0].numpy()
@@ -113,12 +106,18 @@ def main():
     logits[positions].astype(np.float32).tofile(OUT / "logits.bin")
     ours = next_logprobs(logits, ids)
     theirs = next_logprobs(llama.logits(ids, f32_kv=False), ids)
+    plain = llama_ref.Llama(os.environ["SMOLLM2_F32_GGUF"])  # the same weights as F32: llama.cpp without 8-bit activations
+    plain_f32 = next_logprobs(plain.logits(ids), ids)
+    plain.close()
     top = np.argsort(logits, -1)[:, -2:]
     dump(OUT / "text.json", {"text": FIXED_TEXT, "ids": ids, "vocab_size": llama.n_vocab, "logit_positions": positions,
                              "argmax": logits.argmax(-1).tolist(), "argmax_gap": [round(float(l[t[1]] - l[t[0]]), 4) for l, t in zip(logits, top)],
                              "logprobs": [round(float(v), 6) for v in ours], "llama_cpp_logprobs": [round(float(v), 6) for v in theirs],
-                             "perplexity_transformers": perplexity(ours), "perplexity_llama_cpp": perplexity(theirs)})
-    print(len(ids), "ids; perplexity", perplexity(ours), perplexity(theirs), "largest logprob difference", np.abs(ours - theirs).max())
+                             "perplexity_transformers": perplexity(ours), "perplexity_llama_cpp": perplexity(theirs), "perplexity_llama_cpp_f32": perplexity(plain_f32)})
+    print(len(ids), "ids; perplexity", perplexity(ours), perplexity(theirs), perplexity(plain_f32), "largest logprob difference", np.abs(ours - theirs).max())
+
+
+def greedy(llama, model):
     records, count, gaps = [], 0, []
     with Server() as server:
         for kind, text in [("chat", chatml(q)) for q in CHAT] + [("raw", t) for t in RAW]:
@@ -129,6 +128,20 @@ def main():
     dump(OUT / "greedy.json", records)
     print(count, "greedy tokens;", len(gaps), "differ in transformers;", sum(g > 0.6 for g in gaps), "of them over a gap of 0.6; largest", max(gaps, default=0))
     print({r["stop"] for r in records}, [len(r["tokens"]) for r in records], [len(r["top"]) for r in records])
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(2)
+    torch.cuda.is_current_stream_capturing = lambda: False
+    path = pathlib.Path(os.environ["SMOLLM2_GGUF"])
+    llama = llama_ref.Llama(path)
+    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32, attn_implementation="eager").eval()
+    check_dequantisation(model, path)
+    if "greedy" not in sys.argv[1:]:
+        fixed_text(llama, model)
+    if "text" not in sys.argv[1:]:
+        greedy(llama, model)
 
 
 if __name__ == "__main__":

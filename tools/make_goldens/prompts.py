@@ -25,6 +25,24 @@ There is a second lesson, which the guide leaves for the older pupils. The turbi
 less, and the sum of all of them changes much more slowly than any single one. A machine that served one house would have to start and stop
 all day long; a machine that serves six hundred can turn at a steady pace. The engineers call this diversity. The old millers, who shared one
 wheel among a dozen families, had a shorter word for it. They called it sense.
+
+The wheel itself can still be seen. When the last mill closed, the wheel was taken apart and its buckets were sold, one by one, to pay for the
+roof of the school. In the years that followed they turned up all over the valley: as flower boxes, as a trough for horses, as the seat of a swing. Then,
+some thirty years ago, a teacher of mathematics asked her class to find them all. It took the class two winters. They drew a map, wrote letters,
+knocked on doors, and crossed off each bucket as they found it. Thirty of the thirty-two were found. One of the missing two had been
+burnt for firewood in a hard winter. The other, people say, is at the bottom of the northern river, where a boy lost it while using it as a boat.
+
+The thirty buckets now hang in a ring in the hall of the school, with two gaps between them. Every few years somebody offers to carve the missing
+pieces, and every time the pupils vote against it. They like the gaps. A ring without gaps, they say, would be a thing to look at; a ring with two
+gaps is a thing to talk about. And so each new class hears about the carpenter and her pocket watch, about the hard winter, and about
+the boy who went to sea in a bucket and came home on foot, wet to the neck and very proud, because he had travelled farther down the river
+than anybody in his family had ever done before.
+
+On the wall beneath the ring there is a brass plate with a single line, taken from the last page of the notebook. Visitors expect something grand, and
+some of them are a little disappointed when they bend down to read it. It says: "Measured again today. The same as yesterday. Good." The
+mathematics teacher, who chose it, has never explained why. But her pupils, who measure the flow of the southern river every spring with a wooden
+float, a length of rope and a watch, have no need of an explanation. They write down their own figures under last year's, draw a line, and
+go home. There are more than forty lines on the page by now. Most of them end in the same word.
 """
 
 CHAT = [
