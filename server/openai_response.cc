@@ -1,0 +1,469 @@
+#include "server/openai_response.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "server/json_writer.h"
+#include "server/utf8.h"
+
+namespace pelton {
+namespace {
+
+template <typename Ids>
+void append_ids(std::string& out, const Ids& ids) {
+  out += '[';
+  bool comma = false;
+  for (const auto id : ids) {
+    if (comma) out += ',';
+    comma = true;
+    append_json_int(out, id);
+  }
+  out += ']';
+}
+
+std::string_view finish_name(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_STOP:
+      return "\"stop\"";
+    case v1::FINISH_REASON_LENGTH:
+      return "\"length\"";
+    case v1::FINISH_REASON_TOOL_CALLS:
+      return "\"tool_calls\"";
+    case v1::FINISH_REASON_ABORT:
+      return "\"abort\"";
+    case v1::FINISH_REASON_ERROR:
+      return "\"error\"";
+    default:
+      return "null";
+  }
+}
+
+// finish_reason, and vLLM's stop_reason: the string or token id that ended the answer.
+template <typename Choice>
+void append_finish(std::string& out, const Choice& choice) {
+  out += R"(,"finish_reason":)";
+  out += finish_name(choice.finish_reason());
+  out += R"(,"stop_reason":)";
+  if (choice.stop_cause_case() == Choice::kStopString) {
+    append_json_string(out, choice.stop_string());
+  } else if (choice.stop_cause_case() == Choice::kStopTokenId) {
+    append_json_int(out, choice.stop_token_id());
+  } else {
+    out += "null";
+  }
+}
+
+// vLLM's shape: null for the first token, then {"id": {"logprob", "rank", "decoded_token"}, ...}.
+template <typename Positions>
+void append_prompt_logprobs(std::string& out, const Positions& positions) {
+  const auto append_one = [&](const v1::TokenLogprob& token) {
+    out += '"';
+    append_json_int(out, token.token_id());
+    out += R"(":{"logprob":)";
+    append_json_logprob(out, token.logprob());
+    out += R"(,"rank":)";
+    append_json_int(out, token.rank());
+    out += R"(,"decoded_token":)";
+    append_json_string(out, to_valid_utf8(token.token()));
+    out += '}';
+  };
+  out += "[null";
+  for (const v1::PositionLogprobs& position : positions) {
+    out += ",{";
+    append_one(position.chosen());
+    for (const v1::TokenLogprob& top : position.top()) {
+      if (top.token_id() == position.chosen().token_id()) continue;
+      out += ',';
+      append_one(top);
+    }
+    out += '}';
+  }
+  out += ']';
+}
+
+void append_tool_calls(std::string& out, const v1::ChatMessage& message, bool streamed) {
+  out += '[';
+  for (int i = 0; i < message.tool_calls_size(); ++i) {
+    const v1::ToolCall& call = message.tool_calls(i);
+    out += i > 0 ? ",{" : "{";
+    if (streamed) {
+      out += R"("index":)";
+      append_json_int(out, i);
+      out += ',';
+    }
+    out += R"("id":)";
+    append_json_string(out, call.id());
+    out += R"(,"type":"function","function":{"name":)";
+    append_json_string(out, call.name());
+    out += R"(,"arguments":)";
+    append_json_string(out, call.arguments_json());
+    out += "}}";
+  }
+  out += ']';
+}
+
+void append_content(std::string& out, const v1::ChatMessage& message) {
+  if (message.content_size() == 1) {
+    append_json_string(out, message.content(0).text());
+    return;
+  }
+  std::string text;
+  for (const v1::ContentPart& part : message.content()) text += part.text();
+  append_json_string(out, text);
+}
+
+bool shows_text(const v1::CompletionChoice& choice) {
+  return !choice.text().empty();
+}
+bool shows_text(const v1::ChatChoice& choice) {
+  const v1::ChatMessage& message = choice.message();
+  return message.tool_calls_size() > 0 || !message.reasoning().empty() ||
+         std::any_of(message.content().begin(), message.content().end(),
+                     [](const v1::ContentPart& part) { return !part.text().empty(); });
+}
+
+template <typename Message>
+bool shows_anything(const Message& message, bool return_token_ids) {
+  for (const auto& choice : message.choices()) {
+    if (shows_text(choice) || choice.finish_reason() != v1::FINISH_REASON_UNSPECIFIED ||
+        choice.logprobs_size() > 0 || (return_token_ids && choice.token_ids_size() > 0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+OpenAiWriter::OpenAiWriter(bool chat, AnswerShape shape, std::string id, int64_t created_unix_s,
+                           int calls, int choices_per_call)
+    : chat_(chat),
+      shape_(shape),
+      id_(std::move(id)),
+      created_unix_s_(created_unix_s),
+      choices_per_call_(std::max(1, choices_per_call)),
+      usage_(calls),
+      first_seen_(calls),
+      text_offset_(static_cast<size_t>(calls) * std::max(1, choices_per_call)) {}
+
+void OpenAiWriter::append_head(std::string& out, std::string_view model, bool streamed) {
+  out += R"({"id":)";
+  append_json_string(out, id_);
+  out += R"(,"object":")";
+  out += !chat_ ? "text_completion" : streamed ? "chat.completion.chunk" : "chat.completion";
+  out += R"(","created":)";
+  append_json_int(out, created_unix_s_);
+  out += R"(,"model":)";
+  append_json_string(out, model);
+  out += R"(,"choices":[)";
+}
+
+std::string OpenAiWriter::token_text(const v1::TokenLogprob& token) const {
+  if (shape_.tokens_as_ids) return "token_id:" + std::to_string(token.token_id());
+  return to_valid_utf8(token.token());
+}
+
+void OpenAiWriter::append_logprobs(std::string& out, int index,
+                                   const v1::CompletionChoice& choice) {
+  int64_t& offset = text_offset_[std::clamp<size_t>(index, 0, text_offset_.size() - 1)];
+  std::string tokens;
+  std::string offsets;
+  std::string values;
+  std::string tops;
+  for (int i = 0; i < choice.logprobs_size(); ++i) {
+    const v1::PositionLogprobs& position = choice.logprobs(i);
+    if (i > 0) {
+      for (std::string* list : {&tokens, &offsets, &values, &tops}) *list += ',';
+    }
+    const std::string chosen = token_text(position.chosen());
+    append_json_string(tokens, chosen);
+    append_json_int(offsets, offset);
+    offset += static_cast<int64_t>(count_code_points(chosen));
+    append_json_logprob(values, position.chosen().logprob());
+    // The chosen token and the likeliest beside it. Bytes that are no text share one name: the
+    // first, likelier one keeps it, since JSON names are unique.
+    std::vector<std::string> seen = {chosen};
+    tops += '{';
+    append_json_string(tops, chosen);
+    tops += ':';
+    append_json_logprob(tops, position.chosen().logprob());
+    for (const v1::TokenLogprob& top : position.top()) {
+      std::string text = token_text(top);
+      if (std::find(seen.begin(), seen.end(), text) != seen.end()) continue;
+      tops += ',';
+      append_json_string(tops, text);
+      tops += ':';
+      append_json_logprob(tops, top.logprob());
+      seen.push_back(std::move(text));
+    }
+    tops += '}';
+  }
+  out += R"({"text_offset":[)" + offsets + R"(],"token_logprobs":[)" + values + R"(],"tokens":[)" +
+         tokens + R"(],"top_logprobs":[)" + tops + "]}";
+}
+
+void OpenAiWriter::append_logprobs(std::string& out, int, const v1::ChatChoice& choice) {
+  const auto append_token = [&](const v1::TokenLogprob& token) {
+    out += R"({"token":)";
+    append_json_string(out, token_text(token));
+    out += R"(,"logprob":)";
+    append_json_logprob(out, token.logprob());
+    out += R"(,"bytes":[)";
+    for (size_t i = 0; i < token.token().size(); ++i) {
+      if (i > 0) out += ',';
+      append_json_int(out, static_cast<unsigned char>(token.token()[i]));
+    }
+    out += ']';
+  };
+  out += R"({"content":[)";
+  for (int i = 0; i < choice.logprobs_size(); ++i) {
+    if (i > 0) out += ',';
+    append_token(choice.logprobs(i).chosen());
+    out += R"(,"top_logprobs":[)";
+    for (int k = 0; k < choice.logprobs(i).top_size(); ++k) {
+      if (k > 0) out += ',';
+      append_token(choice.logprobs(i).top(k));
+      out += '}';
+    }
+    out += "]}";
+  }
+  out += "]}";
+}
+
+void OpenAiWriter::append_body(std::string& out, const v1::CompletionChoice& choice, bool, bool) {
+  out += R"(,"text":)";
+  append_json_string(out, choice.text());
+}
+
+void OpenAiWriter::append_body(std::string& out, const v1::ChatChoice& choice, bool streamed,
+                               bool first) {
+  const v1::ChatMessage& message = choice.message();
+  out += streamed ? R"(,"delta":{)" : R"(,"message":{)";
+  bool comma = false;
+  const auto member = [&](std::string_view name) {
+    if (comma) out += ',';
+    comma = true;
+    out += '"';
+    out += name;
+    out += "\":";
+  };
+  if (first) {
+    member("role");
+    out += "\"assistant\"";
+  }
+  if (message.content_size() > 0 || (first && message.tool_calls_size() == 0)) {
+    member("content");
+    append_content(out, message);
+  } else if (!streamed) {
+    member("content");
+    out += "null";
+  }
+  if (!streamed) {
+    member("refusal");
+    out += "null";
+  }
+  if (message.tool_calls_size() > 0) {
+    member("tool_calls");
+    append_tool_calls(out, message, streamed);
+  }
+  if (!message.reasoning().empty()) {
+    member("reasoning");
+    append_json_string(out, message.reasoning());
+  }
+  out += '}';
+}
+
+template <typename Choice>
+void OpenAiWriter::append_choice(std::string& out, int call, const Choice& choice, bool streamed,
+                                 bool first) {
+  const int index = call * choices_per_call_ + choice.index();
+  out += R"({"index":)";
+  append_json_int(out, index);
+  append_body(out, choice, streamed, first);
+  out += R"(,"logprobs":)";
+  if (shape_.logprobs && choice.logprobs_size() > 0) {
+    append_logprobs(out, index, choice);
+  } else {
+    out += "null";
+  }
+  append_finish(out, choice);
+  if (shape_.return_token_ids) {
+    out += R"(,"token_ids":)";
+    append_ids(out, choice.token_ids());
+  }
+}
+
+v1::Usage OpenAiWriter::total_usage() const {
+  v1::Usage total;
+  for (const v1::Usage& usage : usage_) {
+    total.set_prompt_tokens(total.prompt_tokens() + usage.prompt_tokens());
+    total.set_cached_tokens(total.cached_tokens() + usage.cached_tokens());
+    total.set_completion_tokens(total.completion_tokens() + usage.completion_tokens());
+  }
+  return total;
+}
+
+template <typename Message>
+bool OpenAiWriter::append_any_chunk(std::string& out, int call, const Message& message) {
+  constexpr bool kChat = std::is_same_v<Message, v1::ChatStreamResponse>;
+  if (message.has_usage()) usage_[call] = message.usage();
+  if (chunk_head_.empty()) append_head(chunk_head_, message.model(), true);
+  const bool first = !first_seen_[call];
+  if (!first && !shows_anything(message, shape_.return_token_ids)) return false;
+  first_seen_[call] = true;
+  out += chunk_head_;
+  for (int i = 0; i < message.choices_size(); ++i) {
+    if (i > 0) out += ',';
+    append_choice(out, call, message.choices(i), true, first);
+    if (!kChat && first && shape_.return_token_ids) {
+      out += R"(,"prompt_token_ids":)";
+      append_ids(out, message.prompt_token_ids());
+    }
+    if (!kChat && message.prompt_logprobs_size() > 0) {
+      out += R"(,"prompt_logprobs":)";
+      append_prompt_logprobs(out, message.prompt_logprobs());
+    }
+    out += '}';
+  }
+  out += ']';
+  if (kChat && first && shape_.return_token_ids) {
+    out += R"(,"prompt_token_ids":)";
+    append_ids(out, message.prompt_token_ids());
+  }
+  if (kChat && message.prompt_logprobs_size() > 0) {
+    out += R"(,"prompt_logprobs":)";
+    append_prompt_logprobs(out, message.prompt_logprobs());
+  }
+  if (shape_.continuous_usage) {
+    out += R"(,"usage":)";
+    append_usage(out, total_usage());
+  }
+  out += '}';
+  return true;
+}
+
+bool OpenAiWriter::append_chunk(std::string& out, int call,
+                                const v1::CompleteStreamResponse& message) {
+  return append_any_chunk(out, call, message);
+}
+bool OpenAiWriter::append_chunk(std::string& out, int call, const v1::ChatStreamResponse& message) {
+  return append_any_chunk(out, call, message);
+}
+
+void OpenAiWriter::append_usage_chunk(std::string& out) {
+  if (chunk_head_.empty()) append_head(chunk_head_, "", true);
+  out += chunk_head_;
+  out += R"(],"usage":)";
+  append_usage(out, total_usage());
+  out += '}';
+}
+
+template <typename Message>
+void OpenAiWriter::append_any_answer(std::string& out, const std::vector<Message>& messages) {
+  constexpr bool kChat = std::is_same_v<Message, v1::ChatResponse>;
+  append_head(out, messages.empty() ? std::string() : messages.front().model(), false);
+  bool comma = false;
+  for (size_t call = 0; call < messages.size(); ++call) {
+    const Message& message = messages[call];
+    usage_[call] = message.usage();
+    for (const auto& choice : message.choices()) {
+      if (comma) out += ',';
+      comma = true;
+      append_choice(out, static_cast<int>(call), choice, false, true);
+      if constexpr (!kChat) {
+        if (shape_.return_token_ids) {
+          out += R"(,"prompt_token_ids":)";
+          append_ids(out, message.prompt_token_ids());
+        }
+        if (message.prompt_logprobs_size() > 0) {
+          out += R"(,"prompt_logprobs":)";
+          append_prompt_logprobs(out, message.prompt_logprobs());
+        }
+      }
+      out += '}';
+    }
+  }
+  out += R"(],"usage":)";
+  append_usage(out, total_usage());
+  if constexpr (kChat) {
+    if (shape_.return_token_ids) {
+      out += R"(,"prompt_token_ids":)";
+      append_ids(out, messages.front().prompt_token_ids());
+    }
+    if (messages.front().prompt_logprobs_size() > 0) {
+      out += R"(,"prompt_logprobs":)";
+      append_prompt_logprobs(out, messages.front().prompt_logprobs());
+    }
+  }
+  out += R"(,"system_fingerprint":null})";
+}
+
+void OpenAiWriter::append_answer(std::string& out,
+                                 const std::vector<v1::CompleteResponse>& messages) {
+  append_any_answer(out, messages);
+}
+void OpenAiWriter::append_answer(std::string& out, const std::vector<v1::ChatResponse>& messages) {
+  append_any_answer(out, messages);
+}
+
+void append_usage(std::string& out, const v1::Usage& usage) {
+  out += R"({"prompt_tokens":)";
+  append_json_int(out, usage.prompt_tokens());
+  out += R"(,"total_tokens":)";
+  append_json_int(out, int64_t{usage.prompt_tokens()} + usage.completion_tokens());
+  out += R"(,"completion_tokens":)";
+  append_json_int(out, usage.completion_tokens());
+  out += R"(,"prompt_tokens_details":{"cached_tokens":)";
+  append_json_int(out, usage.cached_tokens());
+  out += "}}";
+}
+
+void append_model(std::string& out, const v1::Model& model) {
+  out += R"({"id":)";
+  append_json_string(out, model.name());
+  out += R"(,"object":"model","created":)";
+  append_json_int(out, model.created_unix_s());
+  out += R"(,"owned_by":"pelton","root":)";
+  append_json_string(out, model.name());
+  out += R"(,"parent":null,"max_model_len":)";
+  append_json_int(out, model.max_model_len());
+  out += '}';
+}
+
+void append_model_list(std::string& out, const v1::ListModelsResponse& models) {
+  out += R"({"object":"list","data":[)";
+  for (int i = 0; i < models.models_size(); ++i) {
+    if (i > 0) out += ',';
+    append_model(out, models.models(i));
+  }
+  out += "]}";
+}
+
+void append_tokenize(std::string& out, const v1::TokenizeResponse& response, bool with_strings) {
+  out += R"({"count":)";
+  append_json_int(out, response.token_ids_size());
+  out += R"(,"max_model_len":)";
+  append_json_int(out, response.max_model_len());
+  out += R"(,"tokens":)";
+  append_ids(out, response.token_ids());
+  out += R"(,"token_strs":)";
+  if (with_strings) {
+    out += '[';
+    for (int i = 0; i < response.token_strings_size(); ++i) {
+      if (i > 0) out += ',';
+      append_json_string(out, to_valid_utf8(response.token_strings(i)));
+    }
+    out += ']';
+  } else {
+    out += "null";
+  }
+  out += '}';
+}
+
+void append_detokenize(std::string& out, const v1::DetokenizeResponse& response) {
+  out += R"({"prompt":)";
+  append_json_string(out, response.text());
+  out += '}';
+}
+
+}  // namespace pelton
