@@ -1,6 +1,7 @@
 // Renders a conversation with the model's own Jinja template and encodes it so that content can
 // not forge control tokens. Immutable once made, safe from any thread; never on an I/O thread.
-// Bounded in time (a count of template instructions and bytes) and in output.
+// Bounded in time and output by counts; a template that doubles a list again and again escapes
+// them.
 #pragma once
 
 #include <cstdint>

@@ -70,7 +70,10 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // `text` must be valid UTF-8. `add_special_tokens`: what the model puts around every text (BOS).
+  // Time and memory grow linearly with the text, whatever it is (about a
+  // second a MiB at worst). INVALID_ARGUMENT: not valid UTF-8, longer than max_text_bytes, or half
+  // a million white-space characters in a row, where the library would split wrongly.
+  // `add_special_tokens`: what the model puts around every text (BOS).
   StatusOr<std::vector<TokenId>> encode(std::string_view text, bool add_special_tokens,
                                         SpecialTokens special = SpecialTokens::kParse) const;
 

@@ -209,9 +209,11 @@ TEST_CASE("tojson writes what json.dumps writes", "[text]") {
     REQUIRE(text.ok());
     return *text;
   };
-  const std::string json = R"({"z":[1,2.5,1e22,-0.0,12345678901234567890],"a":"<é\n\"'&>","e":{}})";
-  CHECK(rendered("tojson", json) ==
-        R"({"z": [1, 2.5, 1e+22, -0.0, 12345678901234567890], "a": "<é\n\"'&>", "e": {}})");
+  const std::string json =
+      R"({"z":[1,2.5,1e22,-0.0,1e15,1e-5,0.0001,12345678901234567890],"a":"<é\n\"'&>","e":{}})";
+  CHECK(
+      rendered("tojson", json) ==
+      R"({"z": [1, 2.5, 1e+22, -0.0, 1000000000000000.0, 1e-05, 0.0001, 12345678901234567890], "a": "<é\n\"'&>", "e": {}})");
   CHECK(rendered("tojson(ensure_ascii=true)", R"("é😀")") == R"("\u00e9\ud83d\ude00")");
   CHECK(rendered("tojson(indent=2)", R"({"a":[1,{}],"b":[]})") ==
         "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}");

@@ -84,7 +84,8 @@ TEST_CASE("every character of Unicode comes through the stream unchanged", "[tex
           tokenizer->encode(text, false, SpecialTokens::kAsText);
       REQUIRE(ids.ok());
       const Streamed streamed = stream(*tokenizer, *ids, params);
-      if (streamed.text != text) FAIL(name << ": a text that ends at U+" << std::hex << static_cast<uint32_t>(c));
+      if (streamed.text != text)
+        FAIL(name << ": a text that ends at U+" << std::hex << static_cast<uint32_t>(c));
       text = "x";
     }
   }

@@ -212,4 +212,50 @@ TEST_CASE("one very long word or run of spaces is encoded whole", "[text]") {
   }
 }
 
+TEST_CASE("white space too long for the splitting patterns is refused", "[text]") {
+  const auto tokenizer = tokenizer_from_json("bpe_gpt2");
+  CHECK(tokenizer->encode(std::string(500'000, ' ') + "x", false).ok());
+  CHECK(tokenizer->encode(std::string(500'001, ' ') + "x", false).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  CHECK(tokenizer->encode_marked(std::string(500'001, ' '), 0).status().code() ==
+        absl::StatusCode::kInvalidArgument);
+  // Just below it the split is still the right one: the last space goes with the word.
+  const auto ids = *tokenizer->encode(std::string(499'999, ' ') + "x", false);
+  const auto word = *tokenizer->encode(" x", false);
+  REQUIRE(ids.size() > word.size());
+  CHECK(std::equal(word.rbegin(), word.rend(), ids.rbegin()));
+}
+
+TEST_CASE("every pre-tokeniser name of the supported models makes a tokenizer", "[text]") {
+  GgufTokenizerFields fields = gguf_fields(golden_path("bpe_gpt2/tokenizer.gguf"));
+  const std::string text =
+      "It's 12345 o'clock!!\n\n  D\xC3\xA9j\xC3\xA0 vu \xE4\xBD\xA0\xE5\xA5\xBD XyZ";
+  for (const char* pre : {"default",        "llama3",
+                          "llama-v3",       "llama-bpe",
+                          "falcon3",        "lfm2",
+                          "dbrx",           "smaug-bpe",
+                          "glm4",           "tekken",
+                          "gpt-4o",         "llama4",
+                          "qwen2",          "deepseek-r1-qwen",
+                          "megrez",         "stablelm2",
+                          "hunyuan",        "grok-2",
+                          "seed-coder",     "bailingmoe",
+                          "gpt-2",          "gpt2",
+                          "phi-2",          "mpt",
+                          "olmo",           "exaone4",
+                          "smollm",         "starcoder",
+                          "refact",         "command-r",
+                          "codeshell",      "exaone",
+                          "minerva-7b",     "falcon",
+                          "deepseek-coder", "deepseek-v3",
+                          "poro-chat",      "bloom",
+                          "viking"}) {
+    fields.pre = pre;
+    const auto tokenizer = Tokenizer::from_gguf(fields);
+    INFO(pre << ": " << tokenizer.status().ToString());
+    REQUIRE(tokenizer.ok());
+    CHECK((*tokenizer)->decode(*(*tokenizer)->encode(text, false), false) == text);
+  }
+}
+
 }  // namespace pelton

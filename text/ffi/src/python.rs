@@ -173,27 +173,3 @@ fn dump_string(s: &str, ensure_ascii: bool, out: &mut String) {
     }
     out.push('"');
 }
-
-#[cfg(test)]
-mod tests {
-    use super::float_repr;
-
-    #[test]
-    fn floats_are_spelled_as_python_spells_them() {
-        for (float, text) in [
-            (1.0, "1.0"),
-            (0.1, "0.1"),
-            (-2.5, "-2.5"),
-            (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"),
-            (1.5e300, "1.5e+300"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (0.0, "0.0"),
-            (-0.0, "-0.0"),
-            (123456789.125, "123456789.125"),
-        ] {
-            assert_eq!(float_repr(float), text);
-        }
-    }
-}

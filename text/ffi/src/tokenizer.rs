@@ -163,6 +163,7 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str, add_special: bool, as_text: bool) -> Outcome<Vec<u32>> {
+        refuse_long_blank(text)?;
         let variant = if as_text { &self.without_specials } else { &self.with_specials };
         let mut ids = Vec::new();
         if add_special {
@@ -185,6 +186,7 @@ impl Tokenizer {
     /// Control tokens that stand unbroken become ids; the pieces between are encoded as text once
     /// their marks are gone.
     pub fn encode_marked(&self, text: &str, mark: Option<char>) -> Outcome<Vec<u32>> {
+        refuse_long_blank(text)?;
         let mut ids = Vec::new();
         let mut start = 0;
         for found in self.control_matcher.find_iter(text) {
@@ -242,6 +244,21 @@ impl Tokenizer {
         }
         Ok(())
     }
+}
+
+/// The regular expressions look behind a run of white space by backtracking, a million steps at
+/// most, and past that give up without a word: the rest of the text would not be split.
+fn refuse_long_blank(text: &str) -> Outcome<()> {
+    const LONGEST: usize = 500_000;
+    let mut run = 0;
+    for c in text.chars() {
+        run = if c.is_whitespace() { run + 1 } else { 0 };
+        if run > LONGEST {
+            let message = format!("text: more than {LONGEST} white-space characters in a row");
+            return Err(Failure::invalid(message));
+        }
+    }
+    Ok(())
 }
 
 fn token_content(value: &Value) -> Option<&str> {
