@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/goldens/quant: blocks of each GGUF weight format and their float32 values by the gguf package."""
 import ctypes
-import pathlib
 import sys
 
 import gguf
