@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "scheduler/batch_builder.h"
+#include "scheduler/engine.h"
 #include "scheduler/scheduler.h"
 #include "tests/support/catch.h"
 
@@ -65,6 +66,67 @@ void bench(int sequences, int prompt_tokens, std::vector<int> windows) {
       at(update_us, 0.5), at(plan_us, 0.99), at(batch_us, 0.99), at(update_us, 0.99));
 }
 
+// Answers at once, so that a step's time is the engine's own.
+class InstantRunner : public ModelRunner {
+ public:
+  explicit InstantRunner(int blocks) : num_blocks_{blocks} { geometry_.groups.emplace_back(); }
+  int vocab_size() const override { return 100; }
+  const KvGeometry& kv_geometry() const override { return geometry_; }
+  const std::vector<int>& num_blocks() const override { return num_blocks_; }
+  Status forward(const Batch&) override { return absl::OkStatus(); }
+  Status sample(std::span<const SampleRow> rows) override {
+    sampled_.assign(rows.size(), {});
+    return absl::OkStatus();
+  }
+  StatusOr<std::vector<SampledToken>> collect() override { return std::move(sampled_); }
+
+ private:
+  KvGeometry geometry_;
+  std::vector<int> num_blocks_;
+  std::vector<SampledToken> sampled_;
+};
+
+class NullSink : public OutputSink {
+ public:
+  void deliver(std::vector<RequestOutput>) override {}
+};
+
+void bench_engine(int sequences) {
+  EngineOptions options;
+  options.max_model_len = 8192;
+  options.max_num_seqs = sequences;
+  SteadyClock clock;
+  Engine engine(options, std::make_unique<InstantRunner>(sequences * 256), nullptr, &clock);
+  auto sink = std::make_shared<NullSink>();
+  for (int i = 0; i < sequences; ++i) {
+    Request request;
+    request.id = engine.mint_request_id();
+    request.prompt.push_back({std::vector<TokenId>(512, i % 100)});
+    request.params.max_tokens = 4096;
+    REQUIRE(engine.submit(std::move(request), sink).ok());
+  }
+  std::vector<double> step_us;
+  for (int step = 0; step < 2000; ++step) {
+    const auto from = std::chrono::steady_clock::now();
+    engine.step();
+    const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - from;
+    if (step > 200) step_us.push_back(us.count());
+  }
+  std::sort(step_us.begin(), step_us.end());
+  std::printf("%4d sequences: a whole engine step without model %.1f us (p50), %.1f us (p99)\n",
+              sequences, step_us[step_us.size() / 2], step_us[step_us.size() * 99 / 100]);
+}
+
+void bench_hash() {
+  auto hasher = *BlockHasher::create({});
+  const std::vector<TokenId> tokens(32, 7);
+  BlockHash hash = hasher->root("tenant", {});
+  const auto from = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100000; ++i) hash = hasher->block(hash, tokens);
+  const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - from;
+  std::printf("a block hash of 32 tokens %.2f us (%02x)\n", us.count() / 100000, hash.bytes[0]);
+}
+
 }  // namespace
 
 TEST_CASE("time of a scheduling step", "[.][bench][long]") {
@@ -72,6 +134,9 @@ TEST_CASE("time of a scheduling step", "[.][bench][long]") {
   bench(256, 512, {0});
   bench(256, 2048, {0});
   bench(256, 512, {0, 512});
+  bench_engine(32);
+  bench_engine(256);
+  bench_hash();
 }
 
 }  // namespace pelton
