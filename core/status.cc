@@ -11,6 +11,12 @@ constexpr char kFieldUrl[] = "pelton/field";
 constexpr char kReasonUrl[] = "pelton/reason";
 constexpr char kRetryUrl[] = "pelton/retry_after_ms";
 
+// By view: Cord's template constructor from std::string has another name under clang than under the
+// GCC that built the library.
+absl::Cord to_cord(std::string_view text) {
+  return absl::Cord(absl::string_view(text.data(), text.size()));
+}
+
 std::optional<std::string> payload(const Status& status, const char* url) {
   auto found = status.GetPayload(url);
   if (!found) return std::nullopt;
@@ -41,7 +47,7 @@ Status overloaded(std::string_view what, std::chrono::milliseconds retry_after) 
 }
 
 void set_error_field(Status& status, std::string_view field) {
-  status.SetPayload(kFieldUrl, absl::Cord(std::string(field)));
+  status.SetPayload(kFieldUrl, to_cord(field));
 }
 
 std::optional<std::string> error_field(const Status& status) {
@@ -49,7 +55,7 @@ std::optional<std::string> error_field(const Status& status) {
 }
 
 void set_error_reason(Status& status, std::string_view reason) {
-  status.SetPayload(kReasonUrl, absl::Cord(std::string(reason)));
+  status.SetPayload(kReasonUrl, to_cord(reason));
 }
 
 std::optional<std::string> error_reason(const Status& status) {
@@ -57,7 +63,7 @@ std::optional<std::string> error_reason(const Status& status) {
 }
 
 void set_error_retry_after(Status& status, std::chrono::milliseconds retry_after) {
-  status.SetPayload(kRetryUrl, absl::Cord(fmt::format("{}", retry_after.count())));
+  status.SetPayload(kRetryUrl, to_cord(fmt::format("{}", retry_after.count())));
 }
 
 std::optional<std::chrono::milliseconds> error_retry_after(const Status& status) {
