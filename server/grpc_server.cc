@@ -1,5 +1,6 @@
 #include "server/grpc_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -7,10 +8,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "core/log.h"
 #include "server/grpc_loop.h"
 #include "server/grpc_methods.h"
 #include "server/inference_service.h"
@@ -22,6 +25,12 @@ constexpr std::chrono::milliseconds kHealthInterval{100};
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr int kKeepaliveMs = 30'000;  // a client that vanished without a word is noticed
+
+// What the library says goes where the server's log goes: it writes of clients' mistakes as of
+// errors, and on a busy port at length.
+void log_of_library(gpr_log_func_args* line) {
+  log(LogLevel::kDebug, line->message, {{"source", "grpc"}});
+}
 
 void set_up(grpc::ServerBuilder& builder, const GrpcServerOptions& options) {
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
@@ -49,6 +58,7 @@ struct GrpcServer::Parts {
 StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions& options,
                                                         InferenceService* inference,
                                                         const Authenticator* auth) {
+  gpr_set_log_function(&log_of_library);
   auto parts = std::make_unique<Parts>();
   parts->services = {inference, auth};
   grpc::ServerBuilder builder;
@@ -97,7 +107,7 @@ void GrpcServer::shutdown(Duration grace) {
 }
 
 void GrpcServer::watch_health() {
-  bool told = false;
+  std::optional<bool> told;  // the first look always tells: somebody may have asked before it
   std::unique_lock lock(mutex_);
   while (!stopped_.wait_for(lock, kHealthInterval, [this] { return stopping_; })) {
     const bool ready = parts_->services.inference->ready();
