@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/log.h"
 #include "core/metrics.h"
 
 namespace pelton {
@@ -147,9 +148,23 @@ void CallImpl::accumulate(const RequestOutput& output, v1::ChatResponse* message
   map(output, message);
 }
 
+void CallImpl::log_end(const RequestOutput& output) const {
+  const bool ours = output.status.code() == absl::StatusCode::kInternal ||
+                    output.status.code() == absl::StatusCode::kUnavailable;
+  log(ours ? LogLevel::kWarning : LogLevel::kDebug, "request ended",
+      {{"request_id", context_.request_id},
+       {"model", model_->facts().name},
+       {"finish_reason", finish_reason_name(output.finish_reason)},
+       {"status", absl::StatusCodeToString(output.status.code())},
+       {"prompt_tokens", output.usage.prompt_tokens},
+       {"completion_tokens", output.usage.completion_tokens},
+       {"seconds", to_seconds(clock_->now() - arrival_)}});
+}
+
 void CallImpl::observe(const RequestOutput& output) {
   ModelMetrics* metrics = model_->metrics();
   end_seen_ = end_seen_ || output.finished();
+  if (output.finished()) log_end(output);
   if (metrics == nullptr) return;
   const TimePoint now = clock_->now();
   if (const int tokens = static_cast<int>(output.tokens.size()); tokens > 0) {

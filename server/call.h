@@ -55,6 +55,7 @@ class CallImpl final : public Call, public std::enable_shared_from_this<CallImpl
   template <typename Message>
   void map(const RequestOutput& output, Message* message);
   void observe(const RequestOutput& output);  // metrics
+  void log_end(const RequestOutput& output) const;
   Request engine_request(std::vector<TokenId> prompt) const;
 
   const std::shared_ptr<ServedModel> model_;

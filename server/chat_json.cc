@@ -4,10 +4,13 @@
 
 #include <fmt/format.h>
 
-#include "server/json_text.h"
+#include "server/json_view.h"
+#include "server/json_writer.h"
 
 namespace pelton {
 namespace {
+
+constexpr int kMaxJsonDepth = 64;
 
 std::string_view role_name(v1::Role role) {
   switch (role) {
@@ -24,26 +27,17 @@ std::string_view role_name(v1::Role role) {
   }
 }
 
-void append_string(std::string& out, std::string_view text) {
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20) {
-      out += fmt::format("\\u{:04x}", byte);
-    } else {
-      out += c;
-    }
+Status check_object(const std::string& field, const std::string& text) {
+  if (check_json(text, kMaxJsonDepth).ok() && JsonView::root(text).is_object()) {
+    return absl::OkStatus();
   }
-  out += '"';
+  return invalid_field(field, "is not a JSON object of at most 64 levels");
 }
 
 void append_member(std::string& out, std::string_view key, std::string_view text) {
   if (text.empty()) return;
   out += fmt::format(", \"{}\": ", key);
-  append_string(out, text);
+  append_json_string(out, text);
 }
 
 // Templates of text models join strings, so the parts become one, a line each (as in vLLM).
@@ -61,13 +55,13 @@ Status append_tool_calls(std::string& out, const v1::ChatMessage& message, std::
   out += ", \"tool_calls\": [";
   for (int i = 0; i < message.tool_calls_size(); ++i) {
     const v1::ToolCall& call = message.tool_calls(i);
-    PELTON_RETURN_IF_ERROR(check_json_object(
-        fmt::format("{}.tool_calls[{}].arguments_json", path, i), call.arguments_json()));
+    PELTON_RETURN_IF_ERROR(check_object(fmt::format("{}.tool_calls[{}].arguments_json", path, i),
+                                        call.arguments_json()));
     if (i > 0) out += ", ";
     out += "{\"type\": \"function\"";
     append_member(out, "id", call.id());
     out += ", \"function\": {\"name\": ";
-    append_string(out, call.name());
+    append_json_string(out, call.name());
     append_member(out, "arguments", call.arguments_json());
     out += "}}";
   }
@@ -77,7 +71,7 @@ Status append_tool_calls(std::string& out, const v1::ChatMessage& message, std::
 
 Status append_message(std::string& out, const v1::ChatMessage& message, std::string_view path) {
   out += fmt::format("{{\"role\": \"{}\", \"content\": ", role_name(message.role()));
-  append_string(out, joined_text(message));
+  append_json_string(out, joined_text(message));
   append_member(out, "name", message.name());
   append_member(out, "tool_call_id", message.tool_call_id());
   append_member(out, "reasoning_content", message.reasoning());
@@ -88,11 +82,11 @@ Status append_message(std::string& out, const v1::ChatMessage& message, std::str
 
 Status append_tool(std::string& out, const v1::Tool& tool, std::string_view path) {
   out += "{\"type\": \"function\", \"function\": {\"name\": ";
-  append_string(out, tool.name());
+  append_json_string(out, tool.name());
   append_member(out, "description", tool.description());
   if (!tool.parameters_json().empty()) {
     PELTON_RETURN_IF_ERROR(
-        check_json_object(fmt::format("{}.parameters_json", path), tool.parameters_json()));
+        check_object(fmt::format("{}.parameters_json", path), tool.parameters_json()));
     out += fmt::format(", \"parameters\": {}", tool.parameters_json());
   }
   out += "}}";
@@ -121,8 +115,8 @@ StatusOr<ChatInputs> chat_inputs(const v1::ChatRequest& request, std::string_vie
     inputs.tools_json += ']';
   }
   if (!request.template_kwargs_json().empty()) {
-    PELTON_RETURN_IF_ERROR(check_json_object(fmt::format("{}template_kwargs_json", prefix),
-                                             request.template_kwargs_json()));
+    PELTON_RETURN_IF_ERROR(check_object(fmt::format("{}template_kwargs_json", prefix),
+                                        request.template_kwargs_json()));
     inputs.extra_kwargs_json = request.template_kwargs_json();
   }
   inputs.continue_final_message = request.continue_final_message();
