@@ -1,0 +1,26 @@
+// Matrix products at a model's shapes, without a model: how near the kernels come to the ceilings.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "core/status.h"
+
+namespace pelton::bench {
+
+struct KernelFigure {
+  std::string name;  // "q4_1 2048x2048"
+  int tokens = 1;
+  double seconds = 0;   // of one pass over all matrices, the best of several
+  double gb_per_s = 0;  // weights read
+  double gflops = 0;
+};
+
+// Every weight format at 2048 x 2048, over more matrices than caches hold; and the demo model's own
+// layers and head.
+StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
+                                                    const std::vector<int>& tokens);
+
+}  // namespace pelton::bench

@@ -1,0 +1,188 @@
+// pelton-bench: offline figures of a model (straight on the engine) or of the kernels, each beside
+// this machine's ceilings measured in the same run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "bench/ceilings.h"
+#include "bench/engine_bench.h"
+#include "bench/kernel_bench.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/thread_pool.h"
+
+namespace pelton::bench {
+namespace {
+
+struct Flags {
+  std::string model;
+  bool ceilings = false;
+  bool kernels = false;
+  bool json = false;
+  int threads = 0;
+  std::string isa = "auto";
+  bool dummy = false;
+  std::string quantization;
+  std::string kv_cache_dtype;
+  EngineBenchOptions engine;
+};
+
+using Json = nlohmann::ordered_json;
+
+Json ceilings_json(const std::vector<Ceilings>& ceilings) {
+  Json out;
+  const Ceilings& all = ceilings.back();
+  out["threads"] = all.threads;
+  out["read_gbps"] = all.read_gb_per_s;
+  out["fma_gflops"] = all.fma_gflops;
+  out["read_gbps_1_thread"] = ceilings.front().read_gb_per_s;
+  out["fma_gflops_1_thread"] = ceilings.front().fma_gflops;
+  return out;
+}
+
+void print_ceilings(const std::vector<Ceilings>& ceilings) {
+  for (const Ceilings& c : ceilings) {
+    fmt::print("{} thread{}: read {:.1f} GB/s, fp32 FMA {:.0f} GFLOP/s\n", c.threads,
+               c.threads == 1 ? "" : "s", c.read_gb_per_s, c.fma_gflops);
+  }
+}
+
+Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
+  PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> figures,
+                          measure_kernels(backend, flags.engine.batches));
+  if (!flags.json) {
+    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}\n", "matrix products", "tokens", "ms",
+               "GB/s", "of read", "GFLOP/s", "of FMA");
+  }
+  for (const KernelFigure& f : figures) {
+    const double of_read = f.gb_per_s / ceiling.read_gb_per_s;
+    const double of_fma = f.gflops / ceiling.fma_gflops;
+    json["kernels"].push_back({{"name", f.name},
+                               {"tokens", f.tokens},
+                               {"seconds", f.seconds},
+                               {"gb_per_s", f.gb_per_s},
+                               {"of_read", of_read},
+                               {"gflops", f.gflops},
+                               {"of_fma", of_fma}});
+    if (flags.json) continue;
+    fmt::print("{:<24}{:>8}{:>10.3f}{:>10.1f}{:>8.2f}{:>11.1f}{:>8.2f}\n", f.name, f.tokens,
+               f.seconds * 1e3, f.gb_per_s, of_read, f.gflops, of_fma);
+  }
+  return absl::OkStatus();
+}
+
+Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
+  LoadOptions options;
+  options.path = flags.model;
+  options.load_format = flags.dummy ? LoadFormat::kDummy : LoadFormat::kAuto;
+  const auto dtype = [](const std::string& name) -> StatusOr<std::optional<DType>> {
+    if (name.empty()) return std::optional<DType>();
+    const std::optional<DType> found = dtype_from_name(name);
+    if (!found) return absl::InvalidArgumentError(fmt::format("unknown format '{}'", name));
+    return found;
+  };
+  PELTON_ASSIGN_OR_RETURN(options.dummy_dtype, dtype(flags.quantization));
+  PELTON_ASSIGN_OR_RETURN(options.kv_cache_dtype, dtype(flags.kv_cache_dtype));
+  options.max_num_seqs = 256;
+  PELTON_ASSIGN_OR_RETURN(LoadedModel model, load_model(options, backend));
+  const LoadFacts facts = model.facts;
+  json["model"] = {{"path", flags.model},
+                   {"architecture", facts.architecture},
+                   {"weight_format", facts.weight_format},
+                   {"parameters", facts.parameters},
+                   {"weight_bytes", facts.weight_bytes},
+                   {"load_seconds", facts.load_seconds}};
+  if (!flags.json) {
+    fmt::print("\n{}: {}, {:.1f} M parameters, {:.1f} MB of weights ({}), loaded in {:.2f} s\n",
+               flags.model, facts.architecture, 1e-6 * static_cast<double>(facts.parameters),
+               1e-6 * static_cast<double>(facts.weight_bytes), facts.weight_format,
+               facts.load_seconds);
+    fmt::print("{:<16}{:>7}{:>10}{:>10}{:>11}{:>9}{:>9}{:>14}\n", "engine", "batch", "tokens",
+               "seconds", "tok/s", "of read", "of FMA", "tok/cpu-second");
+  }
+  PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
+                          measure_engine(std::move(model), flags.engine));
+  for (const EngineFigure& f : figures) {
+    // Each step reads the weights once; each token multiplies every parameter once.
+    const double of_read = f.tokens_per_second / f.batch * 1e-9 *
+                           static_cast<double>(facts.weight_bytes) / ceiling.read_gb_per_s;
+    const double of_fma =
+        f.tokens_per_second * 2e-9 * static_cast<double>(facts.parameters) / ceiling.fma_gflops;
+    const bool decode = f.name.starts_with("decode");
+    json["figures"].push_back({{"name", f.name},
+                               {"batch", f.batch},
+                               {"tokens", f.tokens},
+                               {"seconds", f.seconds},
+                               {"cpu_seconds", f.cpu_seconds},
+                               {"tokens_per_second", f.tokens_per_second},
+                               {"of_fma", of_fma}});
+    if (decode) json["figures"].back()["of_read"] = of_read;
+    if (flags.json) continue;
+    fmt::print("{:<16}{:>7}{:>10}{:>10.3f}{:>11.1f}{:>9}{:>9.2f}{:>14.1f}\n", f.name, f.batch,
+               f.tokens, f.seconds, f.tokens_per_second,
+               decode ? fmt::format("{:.2f}", of_read) : "", of_fma, f.tokens / f.cpu_seconds);
+  }
+  return absl::OkStatus();
+}
+
+Status run(const Flags& flags) {
+  CpuOptions options;
+  PELTON_ASSIGN_OR_RETURN(options.isa, cpu_isa_from_name(flags.isa));
+  options.pool = make_cpu_pool(flags.threads);
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_cpu_backend(options));
+  Json json;
+  json["backend"] = backend->description();
+  if (!flags.json) fmt::print("{}\n", backend->description());
+  const std::vector<Ceilings> ceilings = measure_ceilings(options.pool->threads());
+  if (ceilings.empty()) return absl::ResourceExhaustedError("no memory to measure with");
+  json["ceilings"] = ceilings_json(ceilings);
+  if (!flags.json) print_ceilings(ceilings);
+  if (flags.kernels) {
+    PELTON_RETURN_IF_ERROR(run_kernels(flags, *backend, ceilings.back(), json));
+  }
+  if (!flags.model.empty()) {
+    PELTON_RETURN_IF_ERROR(run_model(flags, *backend, ceilings.back(), json));
+  }
+  if (flags.json) {
+    const bool alone = !flags.kernels && flags.model.empty();
+    fmt::print("{}\n", (alone ? json["ceilings"] : json).dump());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace pelton::bench
+
+int main(int argc, char** argv) {
+  pelton::bench::Flags flags;
+  CLI::App app("Offline figures beside this machine's ceilings");
+  app.add_option("model", flags.model, "Hugging Face folder or .gguf file; none: no model figures");
+  app.add_flag("--ceilings", flags.ceilings, "Read bandwidth and FMA rate (always measured)");
+  app.add_flag("--kernels", flags.kernels, "Matrix products at 2048x2048 and the demo's shapes");
+  app.add_flag("--json", flags.json, "One JSON object instead of tables");
+  app.add_option("--threads", flags.threads, "0: one for each physical core")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512")->envname("PELTON_CPU_ISA");
+  app.add_option_function<std::string>(
+         "--load-format", [&](const std::string& name) { flags.dummy = name == "dummy"; },
+         "auto or dummy (random weights from a config.json)")
+      ->check(CLI::IsMember({"auto", "dummy"}));
+  app.add_option("--quantization", flags.quantization, "Format of dummy weights");
+  app.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "f32, bf16, f16");
+  app.add_option("--prefill", flags.engine.prefill, "Prompt tokens; 0: no prefill figure")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--decode", flags.engine.decode, "Tokens a sequence; 0: no decode figure")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--batch", flags.engine.batches, "Sequences at once, comma-separated")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  app.add_flag("--mixed", flags.engine.mixed, "Also prompts that arrive while others decode");
+  app.add_option("--repeats", flags.engine.repeats, "The best of so many runs")
+      ->check(CLI::Range(1, 1000));
+  CLI11_PARSE(app, argc, argv);
+  const pelton::Status status = pelton::bench::run(flags);
+  if (status.ok()) return 0;
+  fmt::print(stderr, "pelton-bench: {}\n", std::string(status.message()));
+  return 1;
+}
