@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 #include "cpu/machine.h"
@@ -13,11 +12,6 @@
 
 namespace pelton::bench {
 namespace {
-
-using BenchClock = std::chrono::steady_clock;
-double seconds_since(BenchClock::time_point start) {
-  return std::chrono::duration<double>(BenchClock::now() - start).count();
-}
 
 constexpr int64_t kBytesPerThread = int64_t{256} << 20;
 constexpr int kPasses = 8;
@@ -95,7 +89,7 @@ double fma_work() {
 
 }  // namespace
 
-std::vector<Ceilings> measure_ceilings(int max_threads) {
+std::vector<Ceilings> measure_ceilings(int max_threads, TimeBase base) {
   std::vector<Ceilings> out;
   for (int threads : {1, max_threads}) {
     if (!out.empty() && threads == out.back().threads) continue;
@@ -111,19 +105,18 @@ std::vector<Ceilings> measure_ceilings(int max_threads) {
     };
     each_thread([](uint8_t* part) { std::fill_n(part, kBytesPerThread, uint8_t{1}); });
     for (int pass = 0; pass < kPasses; ++pass) {
-      const auto start = BenchClock::now();
+      const Stopwatch watch(base);
       each_thread([](const uint8_t* part) { read_all(part, kBytesPerThread); });
       ceilings.read_gb_per_s =
           std::max(ceilings.read_gb_per_s,
-                   1e-9 * static_cast<double>(threads * kBytesPerThread) / seconds_since(start));
+                   1e-9 * static_cast<double>(threads * kBytesPerThread) / watch.seconds());
     }
     for (int pass = 0; pass < kPasses; ++pass) {
       std::atomic<int64_t> operations{0};
-      const auto start = BenchClock::now();
+      const Stopwatch watch(base);
       each_thread([&](const uint8_t*) { operations += static_cast<int64_t>(fma_work()); });
-      ceilings.fma_gflops =
-          std::max(ceilings.fma_gflops,
-                   1e-9 * static_cast<double>(operations.load()) / seconds_since(start));
+      ceilings.fma_gflops = std::max(
+          ceilings.fma_gflops, 1e-9 * static_cast<double>(operations.load()) / watch.seconds());
     }
     out.push_back(ceilings);
   }

@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "bench/stopwatch.h"
+
 namespace pelton::bench {
 
 struct Ceilings {
@@ -13,6 +15,6 @@ struct Ceilings {
 };
 
 // One entry for one thread and one for `max_threads`. Takes about half a second an entry.
-std::vector<Ceilings> measure_ceilings(int max_threads);
+std::vector<Ceilings> measure_ceilings(int max_threads, TimeBase base);
 
 }  // namespace pelton::bench

@@ -1,11 +1,10 @@
 #include "bench/engine_bench.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "bench/stopwatch.h"
 #include "core/random.h"
 #include "scheduler/engine.h"
 
@@ -23,15 +22,6 @@ class Counter final : public OutputSink {
   int tokens = 0;
   Status status;
 };
-
-double cpu_seconds() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 class Runs {
  public:
@@ -75,11 +65,10 @@ StatusOr<EngineFigure> best_of(int repeats, const std::string& name, int batch, 
   best.seconds = 1e18;
   for (int repeat = 0; repeat < repeats; ++repeat) {
     PELTON_RETURN_IF_ERROR(prepare());
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const double cpu = cpu_seconds();
     PELTON_ASSIGN_OR_RETURN(const int tokens, fn());
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = watch.seconds();
     if (seconds >= best.seconds) continue;
     best = {name, batch, tokens, seconds, cpu_seconds() - cpu, tokens / seconds};
   }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
 #include "model/random_blocks.h"
@@ -54,14 +53,14 @@ class Bench {
     return bench;
   }
 
-  KernelFigure run(const std::string& name, int tokens) {
+  KernelFigure run(const std::string& name, int tokens, TimeBase base) {
     KernelFigure figure;
     figure.name = name;
     figure.tokens = tokens;
     figure.seconds = 1e9;
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch whole;
     for (int pass = 0; pass < 200; ++pass) {
-      const auto begin = std::chrono::steady_clock::now();
+      const Stopwatch watch(base);
       for (const auto& matrix : matrices_) {
         LinearParams p;
         p.w = matrix.get();
@@ -69,9 +68,8 @@ class Bench {
         p.out = {out_->data(), DType::kF32, tokens, matrix->rows(), matrix->rows()};
         backend_.linear(p);
       }
-      const auto end = std::chrono::steady_clock::now();
-      figure.seconds = std::min(figure.seconds, std::chrono::duration<double>(end - begin).count());
-      if (pass > 2 && end - start > std::chrono::milliseconds(400)) break;
+      figure.seconds = std::min(figure.seconds, watch.seconds());
+      if (pass > 2 && whole.seconds() > 0.4) break;
     }
     figure.gb_per_s = 1e-9 * static_cast<double>(bytes_) / figure.seconds;
     figure.gflops = 1e-9 * flops_ * tokens / figure.seconds;
@@ -104,12 +102,12 @@ std::vector<Shape> demo_shapes() {
 }  // namespace
 
 StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
-                                                    const std::vector<int>& tokens) {
+                                                    const std::vector<int>& tokens, TimeBase base) {
   std::vector<KernelFigure> out;
   const int most = *std::max_element(tokens.begin(), tokens.end());
   const auto measure = [&](const std::string& name, const std::vector<Shape>& shapes) -> Status {
     PELTON_ASSIGN_OR_RETURN(Bench bench, Bench::create(backend, shapes, most));
-    for (int m : tokens) out.push_back(bench.run(name, m));
+    for (int m : tokens) out.push_back(bench.run(name, m, base));
     return absl::OkStatus();
   };
   PELTON_RETURN_IF_ERROR(measure("demo layers and head", demo_shapes()));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "bench/stopwatch.h"
 #include "core/status.h"
 
 namespace pelton::bench {
@@ -21,6 +22,6 @@ struct KernelFigure {
 // Every weight format at 2048 x 2048, over more matrices than caches hold; and the demo model's own
 // layers and head.
 StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
-                                                    const std::vector<int>& tokens);
+                                                    const std::vector<int>& tokens, TimeBase base);
 
 }  // namespace pelton::bench

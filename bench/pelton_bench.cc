@@ -20,6 +20,7 @@ struct Flags {
   bool ceilings = false;
   bool kernels = false;
   bool json = false;
+  TimeBase base = TimeBase::kWall;
   int threads = 0;
   std::string isa = "auto";
   bool dummy = false;
@@ -50,7 +51,7 @@ void print_ceilings(const std::vector<Ceilings>& ceilings) {
 
 Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
   PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> figures,
-                          measure_kernels(backend, flags.engine.batches));
+                          measure_kernels(backend, flags.engine.batches, flags.base));
   if (!flags.json) {
     fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}\n", "matrix products", "tokens", "ms",
                "GB/s", "of read", "GFLOP/s", "of FMA");
@@ -134,7 +135,7 @@ Status run(const Flags& flags) {
   Json json;
   json["backend"] = backend->description();
   if (!flags.json) fmt::print("{}\n", backend->description());
-  const std::vector<Ceilings> ceilings = measure_ceilings(options.pool->threads());
+  const std::vector<Ceilings> ceilings = measure_ceilings(options.pool->threads(), flags.base);
   if (ceilings.empty()) return absl::ResourceExhaustedError("no memory to measure with");
   json["ceilings"] = ceilings_json(ceilings);
   if (!flags.json) print_ceilings(ceilings);
@@ -163,6 +164,14 @@ int main(int argc, char** argv) {
   app.add_flag("--json", flags.json, "One JSON object instead of tables");
   app.add_option("--threads", flags.threads, "0: one for each physical core")
       ->check(CLI::Range(0, 1024));
+  app.add_option_function<std::string>(
+         "--clock",
+         [&](const std::string& name) {
+           flags.base =
+               name == "cpu" ? pelton::bench::TimeBase::kCpu : pelton::bench::TimeBase::kWall;
+         },
+         "wall, or cpu: time that the process ran (ceilings and kernels; with --threads 1)")
+      ->check(CLI::IsMember({"wall", "cpu"}));
   app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512")->envname("PELTON_CPU_ISA");
   app.add_option_function<std::string>(
          "--load-format", [&](const std::string& name) { flags.dummy = name == "dummy"; },
