@@ -38,6 +38,40 @@ void for_segments(const PackedMatrix& w, int per_unit, int64_t begin, int64_t en
   }
 }
 
+using Four = float __attribute__((vector_size(16), aligned(4)));
+
+// to[k * width + t] = x[t][k]
+void interleave(const Tensor& x, int64_t width, float* to) {
+  int64_t t = 0;
+  for (; t + 4 <= x.rows; t += 4) {
+    const float* rows[4];
+    for (int i = 0; i < 4; ++i) rows[i] = x.row<const float>(t + i);
+    int64_t k = 0;
+    for (; k + 4 <= x.cols; k += 4) {  // four by four, transposed
+      Four a[4];
+      for (int i = 0; i < 4; ++i) a[i] = *reinterpret_cast<const Four*>(rows[i] + k);
+      const Four low01 = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5);
+      const Four low23 = __builtin_shufflevector(a[2], a[3], 0, 4, 1, 5);
+      const Four high01 = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
+      const Four high23 = __builtin_shufflevector(a[2], a[3], 2, 6, 3, 7);
+      const auto put = [&](int64_t at, Four v) {
+        *reinterpret_cast<Four*>(to + (k + at) * width + t) = v;
+      };
+      put(0, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+      put(1, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+      put(2, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+      put(3, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+    }
+    for (; k < x.cols; ++k) {
+      for (int i = 0; i < 4; ++i) to[k * width + t + i] = rows[i][k];
+    }
+  }
+  for (; t < x.rows; ++t) {
+    const float* row = x.row<const float>(t);
+    for (int64_t k = 0; k < x.cols; ++k) to[k * width + t] = row[k];
+  }
+}
+
 }  // namespace
 
 Linear::Linear(const KernelTable& kernels, ThreadPool& pool)
@@ -98,15 +132,10 @@ void Linear::run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias,
     float* packed = packed_x_.floats(tiles * k * width);
     pool_.run(tiles, std::max<int64_t>(1, 16384 / (k * width)), [&](int64_t b, int64_t e, int) {
       for (int64_t tile = b; tile < e; ++tile) {
-        float* to = packed + tile * k * width;
-        if (w.cols() < k || (tile + 1) * width > count) {
-          std::fill(to, to + k * width, 0.0F);
-        }
-        const int64_t tokens = std::min(width, count - tile * width);
-        for (int64_t t = 0; t < tokens; ++t) {
-          const float* row = x.row<float>(begin + tile * width + t);
-          for (int64_t i = 0; i < w.cols(); ++i) to[i * width + t] = row[i];
-        }
+        const int64_t first = tile * width;
+        float* to = packed + first * k;
+        if (w.cols() < k || first + width > count) std::fill(to, to + k * width, 0.0F);
+        interleave(x.slice_rows(begin + first, std::min(width, count - first)), width, to);
       }
     });
     // Every unit of rows meets every token tile; few units are split by tokens as well.

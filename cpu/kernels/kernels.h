@@ -26,7 +26,7 @@ struct GemvArgs {
   float* out = nullptr;         // [tokens, rows]
   int64_t out_stride = 0;
 };
-inline constexpr int kMaxGemvTokens = 4;
+inline constexpr int kMaxGemvTokens = 8;
 
 // One group's weights as float32: panel[k * panel_stride + lane].
 struct DequantizeArgs {

@@ -29,7 +29,7 @@ void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
 #pragma GCC unroll 4
         for (int g = 0; g < kGroups; ++g) {
           Fmt::octet(tile + g * Fmt::kTileBytes, o, scales[g], [&](auto j, F w) PELTON_LAMBDA {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int t = 0; t < kTokens; ++t) {
               acc[g][t] = fma(w, set1(x_at[t][decltype(j)::value]), acc[g][t]);
             }
@@ -59,7 +59,8 @@ PELTON_INLINE void gemv_groups(const GemvArgs& a, int first_row) {
   const uint8_t* tile = a.tiles + first_row / kLanes * Fmt::kTileBytes;
   if (a.tokens == 1) return gemv_tile<Fmt, kGroups, 1>(tile, a, first_row);
   if (a.tokens == 2) return gemv_tile<Fmt, kGroups, 2>(tile, a, first_row);
-  return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
+  if (kGroups > 2 || a.tokens <= 4) return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
+  return gemv_tile<Fmt, kGroups, kMaxGemvTokens>(tile, a, first_row);
 }
 
 template <DType kDType>
@@ -67,7 +68,7 @@ void gemv(const GemvArgs& a) {
   using Fmt = Format<kDType>;
   int row = 0;
   if constexpr (kGemvGroups == 4) {
-    for (; a.rows - row > 3 * kLanes; row += 4 * kLanes) gemv_groups<Fmt, 4>(a, row);
+    for (; a.tokens <= 4 && a.rows - row > 3 * kLanes; row += 4 * kLanes) gemv_groups<Fmt, 4>(a, row);
   }
   if constexpr (kGemvGroups >= 2) {
     for (; a.rows - row > kLanes; row += 2 * kLanes) gemv_groups<Fmt, 2>(a, row);
