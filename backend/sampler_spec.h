@@ -1,13 +1,17 @@
 // How one row of logits becomes a token; the contract that every backend's sampler keeps, to the
 // bit where the logits are equal. A plain value.
 //
-// Order of transforms: banned ids (logit = -inf) -> mask -> [temperature 0, or so small that max / temperature is
-// not finite: argmax, lowest id wins ties] -> x = logit / temperature -> top_k (descending x, ties: lower id first) -> weights
-// w = sampler_weight(x - max x), integers, so that their sums have no rounding and no order
-// -> min_p: keep w >= ceil(min_p * 2^30) -> top_p: the smallest prefix in descending order whose
-// sum reaches ceil(top_p * total), total being the sum before min_p (all, where it is not reached)
-// -> draw: the first id in ascending order whose inclusive running sum over the kept ids exceeds
-// floor(u * their sum), u = counter_uniform(seed, position). Products in double.
+// Order of transforms:
+//   banned ids (logit = -inf), then the mask;
+//   temperature 0, or so small that max / temperature is not finite: argmax, the lowest id of ties;
+//   x = logit / temperature;
+//   top_k in descending order of x (lower id first where equal);
+//   weights w = sampler_weight(x - max x): integers, so that their sums have no rounding, no order;
+//   min_p: keep w >= ceil(min_p * 2^30);
+//   top_p: the smallest prefix in descending order whose sum reaches ceil(top_p * total), total
+//   being the sum before min_p (everything, where it is not reached);
+//   draw: the first id in ascending order whose running sum over the kept ids, itself included,
+//   exceeds floor(u * their sum), u = counter_uniform(seed, position). Products in double.
 // A NaN or +inf anywhere in the row, or no id left that is finite, sets SampledToken::nan.
 // Log probabilities are of the raw logits, before everything above.
 #pragma once

@@ -1,6 +1,11 @@
 #include "backend/quantized_blocks.h"
 
 #include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "core/random.h"
@@ -27,7 +32,40 @@ double relative_rms_error(const std::vector<float>& a, const std::vector<float>&
   return std::sqrt(error / norm);
 }
 
+std::vector<char> read_golden(const std::string& name) {
+  std::ifstream file(std::string(PELTON_GOLDENS_DIR "/quant/") + name, std::ios::binary);
+  REQUIRE(file.good());
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
 }  // namespace
+
+TEST_CASE("dequantisation gives the bits of the gguf package for random and real blocks") {
+  const std::vector<char> index_text = read_golden("index.json");
+  int formats = 0;
+  for (const auto& entry : nlohmann::json::parse(index_text.begin(), index_text.end())) {
+    std::string name = entry["type"];
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    INFO(name);
+    const std::optional<DType> dtype = dtype_from_name(name);
+    REQUIRE(dtype.has_value());
+    const int64_t elements = entry["rows"].get<int64_t>() * entry["columns"].get<int64_t>();
+    const std::vector<char> blocks = read_golden(entry["blocks"]);
+    const std::vector<char> expected = read_golden(entry["values"]);
+    REQUIRE(static_cast<int64_t>(blocks.size()) == dtype_bytes(*dtype, elements));
+    REQUIRE(expected.size() == elements * sizeof(float));
+    std::vector<float> values(elements), golden(elements);
+    std::memcpy(golden.data(), expected.data(), expected.size());
+    dequantize(*dtype, blocks.data(), elements, values.data());
+    int different = 0;
+    for (int64_t i = 0; i < elements; ++i) {
+      different += std::memcmp(&values[i], &golden[i], sizeof(float)) != 0;
+    }
+    CHECK(different == 0);
+    ++formats;
+  }
+  REQUIRE(formats == 10);
+}
 
 TEST_CASE("every half survives the way to float and back") {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
