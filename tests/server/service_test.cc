@@ -1,124 +1,14 @@
-#include "server/inference_service.h"
-
-#include <deque>
-#include <functional>
+// What the service core answers. How requests end otherwise: service_lifecycle_test.cc.
 #include <future>
 #include <random>
 
 #include "server/output_mapping.h"
-#include "tests/support/catch.h"
-#include "tests/support/collecting_sink.h"
-#include "tests/support/fake_served_model.h"
+#include "tests/support/service_fixture.h"
 
 namespace pelton {
-namespace {
-
-// Keeps every output, for those who want to map them.
-class KeepingSink final : public OutputSink {
- public:
-  void deliver(std::vector<RequestOutput> outputs) override {
-    const std::lock_guard lock(mutex_);
-    for (RequestOutput& output : outputs) {
-      finished_ = finished_ || output.finished();
-      outputs_.push_back(std::move(output));
-    }
-  }
-  bool finished() {
-    const std::lock_guard lock(mutex_);
-    return finished_;
-  }
-  std::deque<RequestOutput> take() {
-    const std::lock_guard lock(mutex_);
-    return std::move(outputs_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::deque<RequestOutput> outputs_;
-  bool finished_ = false;
-};
-
-struct Fixture {
-  explicit Fixture(FakeModelOptions options = {}, InferenceServiceOptions service_options = {}) {
-    model = std::make_shared<FakeServedModel>(std::move(options));
-    REQUIRE(host.add(model).ok());
-    service = std::make_unique<InferenceService>(&host, &clock, service_options);
-  }
-
-  CallContext context() const {
-    return {.request_id = "cmpl-1", .tenant = "", .deadline = deadline};
-  }
-  template <typename Req>
-  auto start(Req request, std::shared_ptr<OutputSink> to) {
-    return service->start(std::move(request), context(), std::move(to));
-  }
-  // The call whose last output was seen is kept by nobody: everything must be gone.
-  bool nothing_left() {
-    return eventually([&] { return service->idle(); }) && model->engine().load().used_blocks == 0 &&
-           model->engine().load().running_requests == 0 &&
-           model->engine().load().waiting_requests == 0;
-  }
-  // Occupies the only worker until the returned promise is set.
-  std::shared_ptr<std::promise<void>> block_worker() {
-    auto release = std::make_shared<std::promise<void>>();
-    auto running = std::make_shared<std::promise<void>>();
-    v1::DetokenizeRequest request;
-    REQUIRE(service
-                ->detokenize(request,
-                             [release, running](const StatusOr<v1::DetokenizeResponse>&) {
-                               running->set_value();
-                               release->get_future().wait();
-                             })
-                .ok());
-    running->get_future().wait();
-    return release;
-  }
-
-  SteadyClock clock;
-  TimePoint deadline = TimePoint::max();
-  std::shared_ptr<FakeServedModel> model;
-  ModelHost host;
-  std::unique_ptr<InferenceService> service;
-};
-
-v1::CompleteRequest ids(int max_tokens) {
-  v1::CompleteRequest request;
-  for (const char c : {'x', 'y', 'z'}) {
-    request.mutable_prompt()->mutable_token_ids()->add_ids(byte_token(c));
-  }
-  request.mutable_sampling()->set_max_tokens(max_tokens);
-  return request;
-}
-
-v1::CompleteRequest text(const std::string& prompt, int max_tokens) {
-  v1::CompleteRequest request;
-  request.mutable_prompt()->set_text(prompt);
-  request.mutable_sampling()->set_max_tokens(max_tokens);
-  return request;
-}
-
-v1::ChatRequest chat(const std::string& content, int max_tokens) {
-  v1::ChatRequest request;
-  v1::ChatMessage* message = request.add_messages();
-  message->set_role(v1::ROLE_USER);
-  message->add_content()->set_text(content);
-  request.mutable_sampling()->set_max_tokens(max_tokens);
-  return request;
-}
-
-// What a text becomes: the status of the call, however late it comes.
-Status outcome(Fixture& f, v1::CompleteRequest request) {
-  const auto sink = std::make_shared<CollectingSink>();
-  const auto call = f.start(std::move(request), sink);
-  if (!call.ok()) return call.status();
-  REQUIRE(eventually([&] { return sink->finished() == 1; }));
-  return sink->answer((*call)->id()).last.status;
-}
-
-}  // namespace
 
 TEST_CASE("ids and text and a chat are answered by the real engine") {
-  Fixture f;
+  ServiceFixture f;
   const auto sink = std::make_shared<CollectingSink>();
   auto by_ids = f.start(ids(5), sink).value();
   auto by_text = f.start(text("xyz", 5), sink).value();
@@ -137,7 +27,7 @@ TEST_CASE("ids and text and a chat are answered by the real engine") {
 }
 
 TEST_CASE("a stream put together equals the unary answer") {
-  Fixture f;
+  ServiceFixture f;
   auto request = text("hello", 12);
   request.set_return_token_ids(true);
   request.mutable_sampling()->set_logprobs(2);
@@ -187,7 +77,7 @@ TEST_CASE("a stream put together equals the unary answer") {
 }
 
 TEST_CASE("a chat's first message alone has the role and its text is one part") {
-  Fixture f;
+  ServiceFixture f;
   const auto sink = std::make_shared<KeepingSink>();
   const auto call = f.start(chat("hi", 4), sink).value();
   REQUIRE(eventually([&] { return sink->finished(); }));
@@ -244,179 +134,8 @@ TEST_CASE("outputs merged in any way map to the same answer") {
   }
 }
 
-TEST_CASE("a cancel ends a call once in every phase and leaves nothing") {
-  FakeModelOptions options;
-  options.engine.max_num_seqs = 1;
-  Fixture f(options);
-  const auto sink = std::make_shared<CollectingSink>();
-
-  SECTION("while it waits for the tokenizer") {
-    const auto release = f.block_worker();
-    const auto call = f.start(text("xyz", 5), sink).value();
-    call->cancel();
-    CHECK(sink->finished() == 1);  // at once, though the worker is stuck
-    call->cancel();
-    release->set_value();
-    CHECK(sink->answer(call->id()).last.finish_reason == FinishReason::kAbort);
-    CHECK(sink->answer(call->id()).tokens.empty());
-  }
-  SECTION("queued behind another") {
-    f.model->gate.close();
-    const auto first = f.start(ids(400), sink).value();
-    const auto call = f.start(ids(5), sink).value();
-    call->cancel();
-    first->cancel();
-    f.model->gate.open();
-    REQUIRE(eventually([&] { return sink->finished() == 2; }));
-    CHECK(sink->answer(call->id()).last.finish_reason == FinishReason::kAbort);
-    CHECK(sink->answer(call->id()).tokens.empty());
-  }
-  SECTION("in its prefill") {
-    f.model->gate.close();
-    const auto call = f.start(ids(400), sink).value();
-    REQUIRE(eventually([&] { return f.model->gate.holds_one(); }));
-    call->cancel();
-    f.model->gate.open();
-    REQUIRE(eventually([&] { return sink->finished() == 1; }));
-    CHECK(sink->answer(call->id()).last.finish_reason == FinishReason::kAbort);
-    CHECK(sink->answer(call->id()).tokens.size() <= 2);
-  }
-  SECTION("while it decodes") {
-    f.model->gate.close();
-    const auto call = f.start(ids(400), sink).value();
-    f.model->gate.open();
-    REQUIRE(eventually([&] { return sink->answer(call->id()).outputs > 0; }));
-    call->cancel();
-    REQUIRE(eventually([&] { return sink->finished() == 1; }));
-  }
-  CHECK(sink->faults() == 0);
-  CHECK(f.nothing_left());
-}
-
-TEST_CASE("a deadline ends a call once in every phase") {
-  FakeModelOptions options;
-  options.engine.max_num_seqs = 1;
-  options.engine.max_model_len = 4000;
-  options.step_time = std::chrono::milliseconds(2);
-  Fixture f(options);
-  const auto sink = std::make_shared<CollectingSink>();
-  const auto expired = [&](const std::shared_ptr<Call>& call) {
-    const RequestOutput last = sink->answer(call->id()).last;
-    CHECK(last.finish_reason == FinishReason::kAbort);
-    CHECK(last.status.code() == absl::StatusCode::kDeadlineExceeded);
-  };
-
-  SECTION("before it begins") {
-    f.deadline = f.clock.now();
-    const auto call = f.start(ids(5), sink);
-    CHECK(call.status().code() == absl::StatusCode::kDeadlineExceeded);
-    CHECK(error_reason(call.status()) == "DEADLINE_EXCEEDED");
-  }
-  SECTION("while it waits for the tokenizer") {
-    const auto release = f.block_worker();
-    f.deadline = f.clock.now() + std::chrono::milliseconds(20);
-    const auto call = f.start(text("xyz", 5), sink).value();
-    REQUIRE(eventually([&] { return sink->finished() == 1; }));  // though the worker is stuck
-    expired(call);
-    release->set_value();
-  }
-  SECTION("queued behind another") {
-    const auto first = f.start(ids(3000), sink).value();
-    f.deadline = f.clock.now() + std::chrono::milliseconds(20);
-    const auto call = f.start(ids(5), sink).value();
-    REQUIRE(eventually([&] { return sink->finished() == 1; }));
-    expired(call);
-    first->cancel();
-    REQUIRE(eventually([&] { return sink->finished() == 2; }));
-  }
-  SECTION("while it decodes") {
-    f.deadline = f.clock.now() + std::chrono::milliseconds(50);
-    const auto call = f.start(ids(3000), sink).value();
-    REQUIRE(eventually([&] { return sink->finished() == 1; }));
-    expired(call);
-  }
-  CHECK(sink->faults() == 0);
-  CHECK(f.nothing_left());
-}
-
-TEST_CASE("a thousand cancels at random moments leave nothing behind") {
-  FakeModelOptions options;
-  options.engine.max_waiting_requests = 2000;
-  Fixture f(options, {.tokenizer_threads = 2, .max_tokenizing_requests = 2000});
-  std::mt19937 rng(3);
-  const auto sink = std::make_shared<CollectingSink>();
-  std::vector<std::shared_ptr<Call>> calls;
-  for (int i = 0; i < 1000; ++i) {
-    auto call = i % 3 == 0   ? f.start(ids(100), sink)
-                : i % 3 == 1 ? f.start(text("some text", 100), sink)
-                             : f.start(chat("some text", 100), sink);
-    REQUIRE(call.ok());
-    calls.push_back(*std::move(call));
-    if (rng() % 2 == 0) calls[rng() % calls.size()]->cancel();
-    if (rng() % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  for (const auto& call : calls) call->cancel();
-  REQUIRE(eventually([&] { return sink->finished() == 1000; }));
-  CHECK(sink->faults() == 0);
-  calls.clear();
-  CHECK(f.nothing_left());
-  CHECK(sink->finished() == 1000);
-}
-
-TEST_CASE("what can not be tokenised now is refused before any work with a time to come back") {
-  Fixture f({},
-            {.tokenizer_threads = 1, .max_tokenizing_requests = 3, .max_tokenizing_bytes = 1000});
-  const auto release = f.block_worker();
-  const auto sink = std::make_shared<CollectingSink>();
-  const auto refused = [&](const Status& status) {
-    CHECK(status.code() == absl::StatusCode::kResourceExhausted);
-    CHECK(error_reason(status) == "OVERLOADED");
-    CHECK(error_retry_after(status).has_value());
-  };
-  SECTION("too many") {
-    CHECK(f.start(text("a", 1), sink).ok());
-    CHECK(f.start(chat("b", 1), sink).ok());
-    refused(f.start(text("c", 1), sink).status());
-    refused(f.service->tokenize({}, [](const auto&) {}).ok()
-                ? absl::OkStatus()
-                : f.start(chat("d", 1), sink).status());
-    CHECK(f.start(ids(1), sink).ok());  // needs no tokenizer
-  }
-  SECTION("too many bytes") {
-    CHECK(f.start(text(std::string(400, 'a'), 1), sink).ok());
-    refused(f.start(text(std::string(700, 'b'), 1), sink).status());
-    CHECK(f.start(text("c", 1), sink).ok());
-  }
-  release->set_value();
-  CHECK(f.nothing_left());
-}
-
-TEST_CASE("a text is refused before it is tokenised when the engine's queue is full") {
-  FakeModelOptions options;
-  options.engine.max_num_seqs = 1;
-  options.engine.max_waiting_requests = 2;
-  Fixture f(options);
-  f.model->gate.close();
-  const auto sink = std::make_shared<CollectingSink>();
-  std::vector<std::shared_ptr<Call>> calls;
-  Status status;
-  for (int i = 0; i < 10 && status.ok(); ++i) {
-    auto call = f.start(ids(100), sink);
-    status = call.status();
-    if (call.ok()) calls.push_back(*std::move(call));
-  }
-  CHECK(status.code() == absl::StatusCode::kResourceExhausted);
-  const Status text_status = f.start(text("x", 1), sink).status();
-  CHECK(text_status.code() == absl::StatusCode::kResourceExhausted);
-  CHECK(error_retry_after(text_status).has_value());
-  f.model->gate.open();
-  for (const auto& call : calls) call->cancel();
-  calls.clear();
-  CHECK(f.nothing_left());
-}
-
 TEST_CASE("errors that only the tokenizer finds end the call with their status") {
-  Fixture f;
+  ServiceFixture f;
   CHECK(outcome(f, text("hello", 5)).ok());
   auto empty = text("", 5);
   empty.set_add_special_tokens(false);
@@ -449,7 +168,7 @@ TEST_CASE("errors that only the tokenizer finds end the call with their status")
 }
 
 TEST_CASE("tokenize and detokenize are inverse and answer on the pool") {
-  Fixture f;
+  ServiceFixture f;
   v1::TokenizeRequest request;
   request.set_text("h\xc3\xa4 \xf0\x9f\x8e\x89");
   request.set_return_token_strings(true);
@@ -474,52 +193,10 @@ TEST_CASE("tokenize and detokenize are inverse and answer on the pool") {
   CHECK(error_reason(f.service->tokenize(request, [](const auto&) {})) == "MODEL_NOT_FOUND");
 }
 
-TEST_CASE("a drain refuses what is new and lets what runs end") {
-  Fixture f;
-  f.model->gate.close();
-  const auto sink = std::make_shared<CollectingSink>();
-  auto running = f.start(ids(20), sink).value();
-  auto preparing = f.start(text("abc", 20), sink).value();
-  CHECK(f.service->ready());
-  f.service->drain();
-  CHECK_FALSE(f.service->ready());
-  CHECK_FALSE(f.service->idle());
-  const Status refused = f.start(ids(1), sink).status();
-  CHECK(refused.code() == absl::StatusCode::kUnavailable);
-  CHECK(error_reason(refused) == "DRAINING");
-  f.model->gate.open();
-  REQUIRE(eventually([&] { return sink->finished() == 2; }));
-  CHECK(sink->answer(running->id()).tokens.size() == 20);
-  CHECK(sink->answer(preparing->id()).tokens.size() == 20);
-  running = preparing = nullptr;
-  CHECK(f.nothing_left());
-}
-
-TEST_CASE("a failed device makes the service not ready and its requests end with an error") {
-  Fixture f;
-  CHECK(f.service->ready());
-  f.model->fail_device(absl::InternalError("sticky"));
-  const Status status = outcome(f, ids(5));
-  CHECK(status.code() == absl::StatusCode::kUnavailable);
-  CHECK(eventually([&] { return !f.service->ready(); }));
-  CHECK_FALSE(f.start(ids(5), std::make_shared<CollectingSink>()).ok());
-}
-
-TEST_CASE("a step that never ends makes the service not ready") {
-  Fixture f({}, {.stalled_after = std::chrono::milliseconds(50)});
-  CHECK(f.service->ready());
-  f.model->gate.close();
-  const auto sink = std::make_shared<CollectingSink>();
-  auto call = f.start(ids(5), sink).value();
-  CHECK(eventually([&] { return !f.service->ready(); }));
-  f.model->gate.open();
-  CHECK(eventually([&] { return f.service->ready(); }));
-}
-
 TEST_CASE("a model without text takes ids and says so otherwise") {
   FakeModelOptions options;
   options.text = false;
-  Fixture f(options);
+  ServiceFixture f(options);
   CHECK(outcome(f, ids(5)).ok());
   CHECK(error_field(outcome(f, text("x", 5))) == "prompt.text");
   const auto model = f.service->get_model("fake").value();
@@ -528,7 +205,7 @@ TEST_CASE("a model without text takes ids and says so otherwise") {
 }
 
 TEST_CASE("models are found by name and what is not built is refused after validation") {
-  Fixture f;
+  ServiceFixture f;
   CHECK(f.service->list_models().models_size() == 1);
   CHECK(f.service->get_model("fake")->capabilities_size() == 3);
   CHECK(error_reason(f.service->get_model("x").status()) == "MODEL_NOT_FOUND");
@@ -551,7 +228,7 @@ TEST_CASE("models are found by name and what is not built is refused after valid
 }
 
 TEST_CASE("latencies and ends are observed as the outputs are mapped") {
-  Fixture f;
+  ServiceFixture f;
   const auto sink = std::make_shared<KeepingSink>();
   auto call = f.start(ids(10), sink).value();
   REQUIRE(eventually([&] { return sink->finished(); }));
