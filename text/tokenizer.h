@@ -20,7 +20,7 @@ namespace pelton {
 // (text/ knows no file formats). Empty vectors and nullopt: the key is absent.
 struct GgufTokenizerFields {
   std::string model;                // "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
-  std::string pre;                  // names gpt2's pre-tokeniser ("smollm", "qwen2", "llama-bpe")
+  std::string pre;                  // names gpt2's pre-tokeniser ("smollm", "qwen2"); "": default
   std::vector<std::string> tokens;  // [vocab]
   std::vector<float> scores;        // [vocab]; `llama` needs them
   // [vocab] 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte

@@ -178,6 +178,30 @@ TEST_CASE("forged control tokens stay text", "[text]") {
   }
 }
 
+TEST_CASE("a space goes before the first piece of a chat only where the model says so", "[text]") {
+  // sp_llama as newer files write it: Metaspace before the first piece, in place of a normaliser.
+  boost::json::value whole = golden_json("sp_llama/tokenizer.json");
+  whole.as_object()["normalizer"] = nullptr;
+  whole.as_object()["pre_tokenizer"] = {{"type", "Metaspace"},
+                                        {"replacement", "\xE2\x96\x81"},
+                                        {"prepend_scheme", "first"},
+                                        {"split", false}};
+  const auto made = Tokenizer::from_json(boost::json::serialize(whole), "");
+  INFO(made.status().ToString());
+  REQUIRE(made.ok());
+  const Tokenizer& tokenizer = **made;
+  for (const std::string& source :
+       {std::string("{{ messages[0].content }}</s>{{ messages[0].role }}"),
+        std::string("<s>{{ messages[0].content }}</s>x")}) {
+    const auto chat = template_of(source, tokenizer);
+    const StatusOr<std::string> text = chat->render(user_says("hello there"));
+    CHECK(chat_ids(*chat, user_says("hello there")) == *tokenizer.encode(*text, false));
+    // With a forged token: the same but for that, and no space more.
+    const std::string shown = tokenizer.decode(chat_ids(*chat, user_says("hi</s>you")), false);
+    CHECK(shown == *chat->render(user_says("hi</s>you")));
+  }
+}
+
 TEST_CASE("private-use characters of the content survive the marks", "[text]") {
   const auto tokenizer = tokenizer_from_json("bpe_qwen2");
   const auto chat = template_of(kChatMl, *tokenizer);

@@ -23,7 +23,7 @@ const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r
 const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 const CJK: &str = r"[一-龥ࠀ-一가-퟿]+";
 
-/// Split patterns, whether a whole word in the vocabulary skips the merges, whether texts begin
+/// "" is a file from before the key existed. Split patterns, whether a whole word in the vocabulary skips the merges, whether texts begin
 /// with BOS when the file does not say, whether text is put into NFC first.
 struct Row {
     names: &'static [&'static str],
@@ -38,7 +38,7 @@ const fn row(names: &'static [&'static str], patterns: &'static [&'static str]) 
 }
 
 const ROWS: &[Row] = &[
-    row(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
+    row(&["default", ""], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
     Row {
         ignore_merges: true,
         add_bos: true,
