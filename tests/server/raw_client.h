@@ -46,6 +46,7 @@ class RawClient {
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
 
+  int descriptor() const { return fd_; }
   bool connected() const { return connected_; }
   void close() {
     if (fd_ >= 0) ::close(fd_);
