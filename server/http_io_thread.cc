@@ -20,6 +20,8 @@ namespace {
 
 // How long stop() waits for the last outputs of cancelled calls.
 constexpr std::chrono::seconds kStopGrace{2};
+// Connections beyond the limit that are still read, so that /health and /ready get their answer.
+constexpr int kReservedConnections = 256;
 
 std::chrono::milliseconds tick_period(const HttpOptions& options) {
   const auto shortest =
@@ -139,7 +141,8 @@ void HttpIoThread::accept_next() {
       });
       return;
     }
-    if (shared_.connections.fetch_add(1) >= shared_.options.max_connections) {
+    if (shared_.connections.fetch_add(1) >=
+        shared_.options.max_connections + kReservedConnections) {
       refuse(std::move(socket));
       shared_.connections.fetch_sub(1);
     } else {

@@ -25,7 +25,7 @@ struct HttpOptions {
   size_t max_header_bytes = size_t{16} << 10;
   size_t max_body_bytes = size_t{8} << 20;
   int64_t max_buffered_body_bytes = int64_t{256} << 20;  // bodies of all connections; beyond: 429
-  int max_connections = 4096;                            // beyond: 503 and closed
+  int max_connections = 4096;                            // beyond: 503, but for /health and /ready
   size_t max_stream_backlog_bytes = size_t{1} << 20;     // unsent deltas of one slow reader
 
   std::chrono::milliseconds keep_alive_timeout{75000};  // idle between two requests

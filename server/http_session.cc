@@ -114,12 +114,19 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
     const auto& header = parser_->get();
     route_ = match_route(view(header.method_string()), view(header.target()));
     const bool light = route_.route != nullptr && route_.route->light && parser_->is_done();
-    if (thread_.is_front() && !light) {
+    const bool full = shared_.connections.load() > shared_.options.max_connections;
+    if (thread_.is_front() && !light && !full) {
       hand_off();
       co_return false;
     }
     body_unread_ = !parser_->is_done();
-    proceed = inspect_header();
+    if (light || !full || !thread_.is_front()) {
+      proceed = inspect_header();
+    } else {
+      reply_ = error_reply(503, "too many connections", "overloaded");
+      reply_.extra_headers = "Retry-After: 1\r\n";
+      keep_alive_ = false;
+    }
   } else {
     keep_alive_ = false;
     body_unread_ = true;
@@ -137,6 +144,7 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
   bool written = streamed_;
   if (!streamed_) written = co_await write_reply();
   parser_.reset();
+  served_ = true;
   if (written && body_unread_) co_await linger();
   co_return written&& keep_alive_;
 }
@@ -144,7 +152,10 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
 HttpSession::Awaitable<HttpSession::Read> HttpSession::read_header() {
   Error error;
   if (buffer_.size() == 0) {
-    set_deadline(shared_.options.keep_alive_timeout);
+    // A new connection that says nothing takes a place from others: it gets less time.
+    set_deadline(
+        served_ ? shared_.options.keep_alive_timeout
+                : std::min(shared_.options.keep_alive_timeout, shared_.options.header_timeout));
     co_await socket_.async_wait(tcp::socket::wait_read,
                                 asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return Read::kClosed;  // idle for too long, or told to close

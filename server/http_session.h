@@ -123,6 +123,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   boost::asio::steady_timer wake_timer_;
   TimePoint deadline_ = TimePoint::max();
   bool timed_out_ = false;
+  bool served_ = false;  // a first request was answered
   bool closing_ = false;
   bool gone_ = false;
   bool handed_off_ = false;

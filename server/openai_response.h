@@ -57,6 +57,10 @@ class OpenAiWriter {
 };
 
 void append_usage(std::string& out, const v1::Usage& usage);
+void append_ids(std::string& out, const google::protobuf::RepeatedField<int32_t>& ids);
+// vLLM's shape: null for the first token, then {"id": {"logprob", "rank", "decoded_token"}, ...}.
+void append_prompt_logprobs(
+    std::string& out, const google::protobuf::RepeatedPtrField<v1::PositionLogprobs>& positions);
 void append_model_list(std::string& out, const v1::ListModelsResponse& models);
 void append_model(std::string& out, const v1::Model& model);
 void append_tokenize(std::string& out, const v1::TokenizeResponse& response, bool with_strings);
