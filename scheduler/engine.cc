@@ -62,7 +62,11 @@ class Engine::Impl {
 
   EngineInbox& inbox() { return inbox_; }
   const Scheduler& scheduler() const { return scheduler_; }
-  RequestId mint() { return RequestId(next_id_.fetch_add(1, std::memory_order_relaxed)); }
+  // Unique in the process, as core/ids.h says: a front end's map holds requests of all engines.
+  static RequestId mint() {
+    static std::atomic<uint64_t> next{1};
+    return RequestId(next.fetch_add(1, std::memory_order_relaxed));
+  }
 
  private:
   void take_mail();
@@ -84,7 +88,6 @@ class Engine::Impl {
   const Clock* const clock_;
   Scheduler scheduler_;
   EngineInbox inbox_;
-  std::atomic<uint64_t> next_id_{1};
   std::thread thread_;
 
   // Engine thread only, from here on.
