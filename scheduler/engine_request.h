@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "backend/sampler_spec.h"
 #include "core/request.h"
+#include "model/model_runner.h"
 #include "scheduler/engine.h"
 #include "scheduler/sequence.h"
 
