@@ -1,6 +1,6 @@
 // Fork and join over the cores, for work of microseconds: workers spin for a moment after each job,
 // then sleep. One pool is shared by all engines of the process; run() is thread-safe, jobs take
-// turns. The caller works too.
+// turns. The caller works too, and waits for no worker that has not begun.
 #pragma once
 
 #include <atomic>
@@ -33,10 +33,9 @@ class ThreadPool {
       return;
     }
     using Body = std::remove_reference_t<Fn>;
-    run_job({[](void* body, int64_t begin, int64_t end, int worker) {
-               (*static_cast<Body*>(body))(begin, end, worker);
-             },
-             &fn, count, grain});
+    run_job([](void* body, int64_t begin, int64_t end,
+               int worker) { (*static_cast<Body*>(body))(begin, end, worker); },
+            const_cast<void*>(static_cast<const void*>(&fn)), count, grain);
   }
   // Ranges as even as can be, one a thread.
   template <typename Fn>
@@ -45,22 +44,21 @@ class ThreadPool {
   }
 
  private:
-  struct Job {
-    void (*call)(void* body, int64_t begin, int64_t end, int worker) = nullptr;
-    void* body = nullptr;
-    int64_t count = 0;
-    int64_t grain = 1;
-  };
+  using Call = void (*)(void* body, int64_t begin, int64_t end, int worker);
 
-  void run_job(const Job& job);
+  void run_job(Call call, void* body, int64_t count, int64_t grain);
   void worker_loop(int worker);
   void take_ranges(int worker);
 
   std::mutex one_job_;
-  Job job_;  // written before epoch_ moves, read after
-  alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<int> working_{0};  // workers that have not finished the job
+  // The job; a reader may use what it read only if it then claims a range of the same job.
+  std::atomic<Call> call_{nullptr};
+  std::atomic<void*> body_{nullptr};
+  std::atomic<int64_t> count_{0};
+  std::atomic<int64_t> grain_{1};
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // jobs started; what idle workers wait on
+  alignas(64) std::atomic<uint64_t> claim_{0};  // job number << 32 | next range to be taken
+  alignas(64) std::atomic<int64_t> done_{0};    // ranges finished
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
