@@ -126,7 +126,8 @@ void check_activation(Backend& backend) {
 void check_experts(Backend& backend) {
   const int64_t m = 13, hidden = 64, ffn = 32;
   const int experts = 5, top_k = 2;
-  for (bool sigmoid : {false, true}) {
+  for (int kind = 0; kind < 3; ++kind) {
+    const bool sigmoid = kind == 2, renormalize = kind == 0;
     std::vector<FloatSource> gate_up, down;
     std::vector<std::unique_ptr<Matrix>> packed;
     std::vector<const Matrix*> gate_up_matrices, down_matrices;
@@ -151,7 +152,7 @@ void check_experts(Backend& backend) {
     RouteParams route;
     route.logits = logits.view;
     route.top_k = top_k;
-    route.renormalize = !sigmoid;
+    route.renormalize = renormalize;
     route.sigmoid = sigmoid;
     route.scale = 1.5F;
     route.expert_ids = ids.view;
@@ -182,7 +183,7 @@ void check_experts(Backend& backend) {
       for (int j = 0; j < top_k; ++j) kept -= order[j].first;
       for (int j = 0; j < top_k; ++j) {
         const auto [negative, e] = order[j];
-        const double weight = -negative / (sigmoid ? 1 : kept) * 1.5;
+        const double weight = -negative / (renormalize ? kept : sigmoid ? 1 : all) * 1.5;
         const std::vector<float> g = gate_up[e].values(), d = down[e].values();
         for (int64_t f = 0; f < ffn; ++f) {
           double gate = 0, up = 0;
