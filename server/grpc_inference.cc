@@ -52,11 +52,6 @@ StatusOr<v1::ClassifyResponse> classify(const GrpcServices& services,
                                         const v1::ClassifyRequest& request) {
   return services.inference->classify(request);
 }
-StatusOr<v1::MultiplexResponse> multiplex(const GrpcServices&, const v1::MultiplexRequest&) {
-  Status status = absl::UnimplementedError("Multiplex is not built yet");
-  set_error_reason(status, "UNSUPPORTED_PARAMETER");
-  return status;
-}
 
 using CompleteUnary = UnaryGenerateHandler<v1::CompleteRequest, v1::CompleteResponse>;
 using CompleteStream = StreamGenerateHandler<v1::CompleteRequest, v1::CompleteStreamResponse>;
@@ -69,7 +64,6 @@ using Detokenize =
 using Embed = UnaryHandler<v1::EmbedRequest, v1::EmbedResponse, &embed>;
 using Rerank = UnaryHandler<v1::RerankRequest, v1::RerankResponse, &rerank>;
 using Classify = UnaryHandler<v1::ClassifyRequest, v1::ClassifyResponse, &classify>;
-using Multiplex = UnaryHandler<v1::MultiplexRequest, v1::MultiplexResponse, &multiplex>;
 
 }  // namespace
 
@@ -84,7 +78,6 @@ std::span<const RpcMethod> inference_methods() {
       {"/pelton.v1.Inference/Classify", false, &make_handler<Classify>},
       {"/pelton.v1.Inference/Tokenize", false, &make_handler<Tokenize>},
       {"/pelton.v1.Inference/Detokenize", false, &make_handler<Detokenize>},
-      {"/pelton.v1.Inference/Multiplex", false, &make_handler<Multiplex>},
   };
   return kMethods;
 }

@@ -75,6 +75,10 @@ void GrpcLoop::health_changed() {
   });
 }
 
+void GrpcLoop::after_step(uint64_t stream, GrpcMailbox::Task task) {
+  after_step_.emplace_back(stream, std::move(task));
+}
+
 void GrpcLoop::add_health_watcher(uint64_t stream, std::function<void()> changed) {
   watchers_[stream] = std::move(changed);
 }
@@ -124,6 +128,9 @@ void GrpcLoop::on_wake() {
       const auto found = receivers_.find(output.id);
       if (found != receivers_.end()) found->second->on_output(std::move(output));
     }
+  }
+  for (const auto& [stream, task] : std::exchange(after_step_, {})) {
+    if (find(stream) != nullptr) task();
   }
   for (const GrpcMailbox::Task& task : contents.tasks) task();
 }

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/request.h"
@@ -91,6 +92,8 @@ class GrpcLoop {
   bool overloaded() const;  // more calls than this loop may hold
   void add_receiver(RequestId id, OutputReceiver* receiver) { receivers_[id] = receiver; }
   void remove_receiver(RequestId id) { receivers_.erase(id); }
+  // Runs `task` once all outputs of this wake-up are handed out, if the stream still exists then.
+  void after_step(uint64_t stream, GrpcMailbox::Task task);
   void add_health_watcher(uint64_t stream, std::function<void()> changed);
   void remove_health_watcher(uint64_t stream) { watchers_.erase(stream); }
   RpcStream* find(uint64_t stream);
@@ -114,6 +117,7 @@ class GrpcLoop {
   std::unordered_map<uint64_t, std::unique_ptr<RpcStream>> streams_;
   std::unordered_map<RequestId, OutputReceiver*> receivers_;
   std::unordered_map<uint64_t, std::function<void()>> watchers_;
+  std::vector<std::pair<uint64_t, GrpcMailbox::Task>> after_step_;
   uint64_t last_stream_ = 0;
   bool stopping_ = false;
   bool closed_ = false;

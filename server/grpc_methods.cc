@@ -7,8 +7,8 @@ namespace {
 
 std::unordered_map<std::string_view, const RpcMethod*> all_methods() {
   std::unordered_map<std::string_view, const RpcMethod*> all;
-  for (const auto methods :
-       {inference_methods(), model_methods(), health_methods(), reflection_methods()}) {
+  for (const auto methods : {inference_methods(), multiplex_methods(), model_methods(),
+                             health_methods(), reflection_methods()}) {
     for (const RpcMethod& method : methods) all.emplace(method.name, &method);
   }
   return all;

@@ -31,8 +31,15 @@ const RpcMethod* find_method(std::string_view name);
 // Full names of the services, for reflection and health.
 std::span<const std::string_view> grpc_service_names();
 
+// For the table: makes any handler that takes a stream and the services.
+template <typename Handler>
+std::unique_ptr<RpcHandler> make_handler(RpcStream& stream, const GrpcServices& services) {
+  return std::make_unique<Handler>(stream, services);
+}
+
 // Each front-end service's own part of the table.
 std::span<const RpcMethod> inference_methods();   // grpc_inference.cc
+std::span<const RpcMethod> multiplex_methods();   // grpc_multiplex.cc
 std::span<const RpcMethod> model_methods();       // grpc_models.cc
 std::span<const RpcMethod> health_methods();      // grpc_health.cc
 std::span<const RpcMethod> reflection_methods();  // grpc_reflection.cc

@@ -65,10 +65,12 @@ TimePoint RpcStream::deadline() const {
 void RpcStream::read() {
   if (over_) return;
   ++in_flight_;
+  read_in_flight_ = true;
   stream_.Read(&incoming_, &read_tag_);
 }
 
 void RpcStream::on_read(bool ok) {
+  read_in_flight_ = false;
   if (over_) return;
   if (!ok) {
     if (message_seen_) return handler_->on_half_close();

@@ -38,7 +38,8 @@ class RpcStream {
   uint64_t key() const { return key_; }
   const std::string& tenant() const { return tenant_; }  // of the authenticated key
   TimePoint deadline() const;                            // steady time
-  void read();                                           // asks for one more message
+  void read();  // asks for one more message; not while a read is in flight
+  bool read_in_flight() const { return read_in_flight_; }
   bool write_in_flight() const { return write_in_flight_; }
   void write(const grpc::ByteBuffer& message);  // not while a write is in flight
   void write_and_finish(const grpc::ByteBuffer& message, const Status& status);
@@ -74,6 +75,7 @@ class RpcStream {
   Tag done_tag_{this, &RpcStream::on_done};
   int in_flight_ = 0;  // completions still to come
   bool write_in_flight_ = false;
+  bool read_in_flight_ = false;
   bool message_seen_ = false;
   bool over_ = false;                    // finished or cancelled: nothing more is begun
   std::unique_ptr<RpcHandler> handler_;  // last: it refers to the rest

@@ -29,10 +29,4 @@ class UnaryHandler final : public RpcHandler {
   const GrpcServices& services_;
 };
 
-// For the method table: makes any handler that takes a stream and the services.
-template <typename Handler>
-std::unique_ptr<RpcHandler> make_handler(RpcStream& stream, const GrpcServices& services) {
-  return std::make_unique<Handler>(stream, services);
-}
-
 }  // namespace pelton

@@ -1,6 +1,6 @@
 // What a streamed message costs the gRPC front end: a server over an engine that makes one token a
 // stream and step, and a client in a process of its own. Not a test: run it by hand.
-//   grpc_bench [streams [step_us [seconds [loops]]]]
+//   grpc_bench [streams [step_us [seconds [loops [multiplex]]]]]     multiplex 1: all on one stream
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/resource.h>
@@ -64,14 +64,36 @@ class FloodModel final : public ServedModel {
   Engine engine_;
 };
 
+v1::CompleteRequest endless_request() {
+  v1::CompleteRequest request;
+  request.mutable_prompt()->mutable_token_ids()->add_ids(1);
+  request.mutable_sampling()->set_max_tokens(1 << 29);
+  return request;
+}
+
+// The same over one stream.
+[[noreturn]] void run_multiplex_client(int port, int streams) {
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(fmt::format("127.0.0.1:{}", port), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto stream = stub->Multiplex(&context);
+  v1::MultiplexRequest request;
+  *request.mutable_complete() = endless_request();
+  for (int i = 0; i < streams; ++i) {
+    request.set_tag(static_cast<uint64_t>(i));
+    stream->Write(request);
+  }
+  v1::MultiplexResponse response;
+  while (stream->Read(&response)) {
+  }
+  std::_Exit(0);
+}
+
 // Reads raw messages of many streams as fast as they come, for ever.
 [[noreturn]] void run_client(int port, int streams) {
   grpc::GenericStub stub(
       grpc::CreateChannel(fmt::format("127.0.0.1:{}", port), grpc::InsecureChannelCredentials()));
-  v1::CompleteRequest request;
-  request.mutable_prompt()->mutable_token_ids()->add_ids(1);
-  request.mutable_sampling()->set_max_tokens(1 << 29);
-  const grpc::Slice slice(request.SerializeAsString());
+  const grpc::Slice slice(endless_request().SerializeAsString());
   const grpc::ByteBuffer bytes(&slice, 1);
   struct Stream {
     grpc::ClientContext context;
@@ -161,6 +183,7 @@ int main(int argc, char** argv) {
   if (client == 0) {
     int port = 0;
     if (read(ports[0], &port, sizeof(port)) != sizeof(port)) return 1;
+    if (argument(5, 0) != 0) pelton::run_multiplex_client(port, streams);
     pelton::run_client(port, streams);
   }
   pelton::run(streams, argument(2, 0), argument(3, 5), argument(4, 1), ports[1]);
