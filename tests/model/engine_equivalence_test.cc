@@ -114,7 +114,7 @@ TEST_CASE("Requests to the demo model answer in a crowd as each does alone") {
 }
 
 TEST_CASE("Two hundred requests to the demo model answer as each does alone", "[long]") {
-  check_smollm2(200, 200, 40, {.roomy = 32 * 240, .tight = 480, .crowded = true});
+  check_smollm2(200, 60, 24, {.roomy = 32 * 88, .tight = 240, .crowded = true});
 }
 
 }  // namespace pelton

@@ -1,5 +1,8 @@
 #include "model/load.h"
 
+#include <cmath>
+
+#include "tests/model/decoder_driver.h"
 #include "tests/model/test_backends.h"
 #include "tests/model/tiny_models.h"
 #include "tests/support/catch.h"
@@ -114,19 +117,66 @@ TEST_CASE("A context length that was not asked for is shortened to what the cach
   CHECK(model->facts.shortened);
 }
 
-TEST_CASE("Every weight type loads and gives finite logits") {
-  for (const TestBackend& kind : test_backends()) {
-    const std::unique_ptr<Backend> backend = kind.make();
-    for (int i = 0; i < kNumDTypes; ++i) {
-      const auto dtype = static_cast<DType>(i);
-      if (!backend->supports_weights(dtype)) continue;
-      INFO(kind.name << ", " << dtype_info(dtype).name);
-      LoadOptions options = tiny_options();
-      options.dummy_dtype = dtype;
-      StatusOr<LoadedModel> model = load_tiny(tiny_config("qwen2"), *backend, options);
+TEST_CASE("Every weight type gives the logits of its dequantised weights") {
+  // 256 wide: a whole block of every format.
+  constexpr std::string_view kWide = R"({"model_type": "llama", "architectures":
+      ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
+      "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100,
+      "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+      "hidden_act": "silu", "tie_word_embeddings": true, "torch_dtype": "float32"})";
+  const std::vector<TokenId> tokens = random_tokens(20, 100, 9);
+  int formats = 0;
+  for (int i = 0; i < kNumDTypes; ++i) {
+    LoadOptions options = tiny_options();
+    options.dummy_dtype = static_cast<DType>(i);
+    NaiveBackend naive;
+    if (!naive.supports_weights(*options.dummy_dtype)) continue;
+    ++formats;
+    INFO(dtype_info(*options.dummy_dtype).name);
+    StatusOr<LoadedModel> reference = load_tiny(kWide, naive, options);
+    INFO(reference.status().ToString());
+    REQUIRE(reference.ok());
+    CHECK(reference->facts.weight_format == dtype_info(*options.dummy_dtype).name);
+    const std::vector<float> expected = DecoderDriver(*reference, naive).run(tokens, 20);
+    for (const TestBackend& kind : test_backends()) {
+      INFO(kind.name);
+      const std::unique_ptr<Backend> backend = kind.make();
+      StatusOr<LoadedModel> model = load_tiny(kWide, *backend, options);
       INFO(model.status().ToString());
       REQUIRE(model.ok());
+      CHECK(relative_error(DecoderDriver(*model, *backend).run(tokens, 7), expected, 100) < 2e-4);
     }
+  }
+  CHECK(formats == 11);
+}
+
+namespace {
+
+// Loads bench/shapes/NAME with dummy weights and runs one step of three tokens.
+void run_shape(const std::string& name) {
+  INFO(name);
+  const std::unique_ptr<Backend> backend = reference_backends().back().make();
+  LoadOptions options = tiny_options();
+  options.path = PELTON_SHAPES "/" + name;
+  options.dummy_dtype = DType::kQ8_0;
+  options.max_model_len = 64;
+  StatusOr<LoadedModel> model = load_model(options, *backend);
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  for (const float x : DecoderDriver(*model, *backend).run({1, 2, 3}, 3)) {
+    if (!std::isfinite(x)) FAIL("a logit is not finite");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Well known small shapes run a step with dummy weights") {
+  for (const char* name : {"gpt2", "smollm2-135m"}) run_shape(name);
+}
+
+TEST_CASE("Well known shapes up to a billion weights run a step with dummy weights", "[long]") {
+  for (const char* name : {"gemma-3-270m", "qwen2.5-0.5b", "qwen3-0.6b", "gemma-3-1b"}) {
+    run_shape(name);
   }
 }
 
