@@ -65,7 +65,7 @@ bool may_include(const Include& include) {
   }
   if (from == "server") {
     if (include.target == "scheduler/engine.h") return true;
-    const bool loads = starts_with_any(include.file, {"server/model_host.", "server/main.cc"});
+    const bool loads = starts_with_any(include.file, {"server/model_host_", "server/main.cc"});
     return loads && (to == "backend" || to == "model" || to == "cpu" || to == "cuda");
   }
   return false;
