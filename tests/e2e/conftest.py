@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-BIN = pathlib.Path(os.environ["PELTON_E2E_BIN"])
-MODEL = os.environ["PELTON_E2E_MODEL"]
+BIN = pathlib.Path(os.environ["E2E_BIN"])
+MODEL = os.environ["E2E_MODEL"]
 
 
 class Server:

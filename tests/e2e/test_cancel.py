@@ -10,7 +10,7 @@ import grpc
 import httpx
 from conftest import GrpcApi
 
-COUNT = int(os.environ.get("PELTON_E2E_CANCELS", "200"))  # `make test-long` sets 1000
+COUNT = int(os.environ.get("E2E_CANCELS", "200"))  # `make test-long` sets 1000
 
 
 def give_up_http(server, rng):

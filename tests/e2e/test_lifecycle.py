@@ -87,7 +87,8 @@ def test_bad_starts_say_what_is_wrong(server, tmp_path):
 def test_ready_turns_503_while_draining(new_server):
     server = new_server()
     with httpx.stream("POST", server.http + "/v1/completions", json={"prompt": "a", "max_tokens": 1000, "ignore_eos": True, "stream": True}, timeout=60) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()  # kept: a dropped iterator closes the stream
+        next(lines)
         server.process.send_signal(signal.SIGTERM)
         end = time.monotonic() + 5
         while httpx.get(server.http + "/ready").status_code != 503:

@@ -32,6 +32,11 @@ def ask_grpc(server, api, item, stream=False):
     return api.call("pelton.v1.Inference", method + ("Stream" if stream else ""), grpc_body(server.model, item))
 
 
+def json_name(field):
+    """OpenAI's name of a proto field's path: "sampling.top_p" is "top_p", a prompt is one field."""
+    return "prompt" if field.startswith("prompt") else field.removeprefix("sampling.").split("[")[0]
+
+
 def grpc_text(choice):
     return choice.text if hasattr(choice, "text") else "".join(part.text for part in choice.message.content)
 
@@ -48,7 +53,7 @@ def test_same_answer_or_same_error(server, api, item):
         assert reason, "every error has a reason"
         assert (code == "UNIMPLEMENTED") == (error["code"] == "unsupported_parameter")
         if field is not None and error["param"] is not None:
-            assert field.split(".")[-1].split("[")[0] == error["param"].split("[")[0].split(".")[-1]
+            assert json_name(field) == error["param"].split("[")[0], (field, error)
         return
 
     assert http.status_code == 200, http.text
