@@ -1,8 +1,10 @@
 // pelton-bench: offline figures of a model (straight on the engine) or of the kernels, each beside
 // this machine's ceilings measured in the same run.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -30,6 +32,12 @@ struct Flags {
 };
 
 using Json = nlohmann::ordered_json;
+
+int64_t resident_bytes() {
+  int64_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
 
 Json ceilings_json(const std::vector<Ceilings>& ceilings) {
   Json out;
@@ -93,14 +101,17 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
                    {"weight_format", facts.weight_format},
                    {"parameters", facts.parameters},
                    {"weight_bytes", facts.weight_bytes},
-                   {"load_seconds", facts.load_seconds}};
+                   {"load_seconds", facts.load_seconds},
+                   {"resident_bytes", resident_bytes()}};
   if (!flags.json) {
-    fmt::print("\n{}: {}, {:.1f} M parameters, {:.1f} MB of weights ({}), loaded in {:.2f} s\n",
-               flags.model, facts.architecture, 1e-6 * static_cast<double>(facts.parameters),
-               1e-6 * static_cast<double>(facts.weight_bytes), facts.weight_format,
-               facts.load_seconds);
+    fmt::print(
+        "\n{}: {}, {:.1f} M parameters, {:.1f} MB of weights ({}), loaded in {:.2f} s, "
+        "{:.1f} MB resident\n",
+        flags.model, facts.architecture, 1e-6 * static_cast<double>(facts.parameters),
+        1e-6 * static_cast<double>(facts.weight_bytes), facts.weight_format, facts.load_seconds,
+        1e-6 * static_cast<double>(resident_bytes()));
     fmt::print("{:<16}{:>7}{:>10}{:>10}{:>11}{:>9}{:>9}{:>14}\n", "engine", "batch", "tokens",
-               "seconds", "tok/s", "of read", "of FMA", "tok/cpu-second");
+               "seconds", "tok/s", "of read", "of FMA", "tok/cpu-sec");
   }
   PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
                           measure_engine(std::move(model), flags.engine));
