@@ -171,6 +171,15 @@ void add_flags(CLI::App& app, CommandLine& line, std::vector<std::string>& value
   }
 }
 
+std::string config_docs_page() {
+  return "# Configuration\n\n"
+         "`pelton-server MODEL [flags]`. A setting is given as a flag, as an environment name, or "
+         "as a key in the YAML file that `--config FILE` (or `PELTON_CONFIG`) names, in this order "
+         "of strength; `model` is a key too. Unknown flags and keys are errors that name the "
+         "nearest one. This page is made by `pelton-server --print-config-docs`.\n" +
+         config_table_markdown(kEntries);
+}
+
 std::string unknown_argument_hint(const std::string& argument) {
   if (!argument.starts_with("--")) return fmt::format("unexpected argument '{}'", argument);
   const std::string name = argument.substr(2, argument.find('=') - 2);
@@ -282,7 +291,7 @@ StatusOr<ParsedCommand> parse_options(std::span<const char* const> arguments,
   ParsedCommand parsed;
   CommandLine line;
   PELTON_ASSIGN_OR_RETURN(parsed.output, read_command_line(arguments, line));
-  if (line.print_config_docs) parsed.output = config_table_markdown(kEntries);
+  if (line.print_config_docs) parsed.output = config_docs_page();
   if (!parsed.output.empty()) {
     parsed.exit_now = true;
     return parsed;

@@ -129,4 +129,23 @@ TEST_CASE("help and docs list every setting") {
   }
 }
 
+TEST_CASE("the configuration page is the table as it is now") {
+  std::ifstream file(std::string(PELTON_SOURCE_DIR) + "/docs/configuration.md");
+  const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto docs = parse({"--print-config-docs"});
+  REQUIRE(docs.ok());
+  INFO("pelton-server --print-config-docs > docs/configuration.md");
+  CHECK(page == docs->output);
+}
+
+TEST_CASE("the files in configs are valid") {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(PELTON_SOURCE_DIR) + "/configs")) {
+    const std::string path = entry.path().string();
+    INFO(path);
+    const auto parsed = parse({"m", "--config", path.c_str()}, {"PELTON_API_KEY=k"});
+    CHECK(parsed.status() == absl::OkStatus());
+  }
+}
+
 }  // namespace pelton
