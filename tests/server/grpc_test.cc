@@ -211,7 +211,8 @@ TEST_CASE("a client's cancel and deadline end its request in every phase") {
     set_deadline(context);
     const auto reader = f.inference->CompleteStream(&context, prompt(3900));
     v1::CompleteStreamResponse message;
-    REQUIRE(reader->Read(&message));
+    const bool begun = reader->Read(&message);
+    if (!by_deadline) REQUIRE(begun);  // a slow machine may see the deadline first
     end(context);
     CHECK(read_all(*reader).status.error_code() == expected);
   }
