@@ -145,14 +145,16 @@ void drain(const Options& options, InferenceService& service, FrontEnds& front,
   front.http->drain();
   const auto end = std::chrono::steady_clock::now() +
                    std::chrono::milliseconds(static_cast<int64_t>(options.drain_timeout_s * 1000));
-  while (!service.idle() && std::chrono::steady_clock::now() < end) {
+  // The core may be idle while the last bytes of an answer are still to be written.
+  const auto busy = [&] { return !service.idle() || front.http->calls_in_flight() > 0; };
+  while (busy() && std::chrono::steady_clock::now() < end) {
     if (signals.wait(std::chrono::milliseconds(20))) {
       log_warning("a second signal: running requests are cancelled");
       break;
     }
   }
+  front.grpc->shutdown(std::chrono::seconds(1));
   front.http->stop();
-  front.grpc->shutdown(Duration::zero());
 }
 
 // Until a signal (drains, 0) or a failed device (70).
