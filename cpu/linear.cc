@@ -38,7 +38,7 @@ void for_segments(const PackedMatrix& w, int per_unit, int64_t begin, int64_t en
   }
 }
 
-using Four = float __attribute__((vector_size(16), aligned(4)));
+using Four = float __attribute__((vector_size(16)));
 
 // to[k * width + t] = x[t][k]
 void interleave(const Tensor& x, int64_t width, float* to) {
@@ -49,13 +49,13 @@ void interleave(const Tensor& x, int64_t width, float* to) {
     int64_t k = 0;
     for (; k + 4 <= x.cols; k += 4) {  // four by four, transposed
       Four a[4];
-      for (int i = 0; i < 4; ++i) a[i] = *reinterpret_cast<const Four*>(rows[i] + k);
+      for (int i = 0; i < 4; ++i) std::memcpy(&a[i], rows[i] + k, sizeof(Four));
       const Four low01 = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5);
       const Four low23 = __builtin_shufflevector(a[2], a[3], 0, 4, 1, 5);
       const Four high01 = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
       const Four high23 = __builtin_shufflevector(a[2], a[3], 2, 6, 3, 7);
       const auto put = [&](int64_t at, Four v) {
-        *reinterpret_cast<Four*>(to + (k + at) * width + t) = v;
+        std::memcpy(to + (k + at) * width + t, &v, sizeof(Four));
       };
       put(0, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
       put(1, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
