@@ -1,4 +1,4 @@
-// Not a test: how many events a second one I/O thread writes, for http_test "[.bench]".
+// Not a test: how many events a second one I/O thread writes, for http_test "[.bench][long]".
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -58,7 +58,7 @@ class EventCounter {
 
 }  // namespace
 
-TEST_CASE("events a second of one io thread at 256 streams", "[.bench]") {
+TEST_CASE("events a second of one io thread at 256 streams", "[.bench][long]") {
   std::atomic<int64_t> cpu_ns{0};
   HttpDeps deps;
   deps.metrics = [&] {  // runs on the I/O thread: the way to its clock
