@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <limits>
 
-#include "server/utf8.h"
+#include "core/utf8.h"
 
 namespace pelton {
 namespace {

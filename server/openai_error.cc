@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "server/json_writer.h"
-#include "server/utf8.h"
+#include "core/utf8.h"
 
 namespace pelton {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "server/json_writer.h"
 #include "server/openai_response.h"
-#include "server/utf8.h"
+#include "core/utf8.h"
 
 namespace pelton {
 

@@ -11,7 +11,7 @@
 #include "core/sampling_params.h"
 #include "text/text_stream.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 namespace pelton {
 

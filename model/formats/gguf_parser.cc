@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#include "model/formats/utf8.h"
+#include "core/utf8.h"
 
 namespace pelton {
 namespace {
@@ -133,7 +133,7 @@ bool GgufParser::take_string(uint64_t max_bytes, std::string_view& out) {
   std::span<const std::byte> raw;
   if (!take_number(length) || length > max_bytes || !take(length, raw)) return false;
   out = {reinterpret_cast<const char*>(raw.data()), raw.size()};
-  return is_valid_utf8(out);
+  return is_well_formed_utf8(out);
 }
 
 Status GgufParser::parse() {

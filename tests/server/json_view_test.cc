@@ -5,7 +5,7 @@
 #include <random>
 
 #include "server/json_writer.h"
-#include "server/utf8.h"
+#include "core/utf8.h"
 #include "tests/support/catch.h"
 
 namespace pelton {

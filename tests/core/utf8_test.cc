@@ -1,5 +1,5 @@
 // The decoder against the rule itself: maximal ill-formed runs, wherever the bytes are cut.
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 #include <random>
 #include <string>

@@ -2,6 +2,8 @@
 // U+FFFD for each maximal ill-formed run. Pure values, any thread.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -27,6 +29,14 @@ class Utf8Decoder {
   unsigned char low_ = 0x80, high_ = 0xBF;  // what its next byte may be
 };
 
+// Length in bytes of the well-formed character at `at`; 0: there is none.
+size_t utf8_length(std::string_view text, size_t at);
 bool is_well_formed_utf8(std::string_view text);
+
+// U+FFFD for each maximal ill-formed run.
+std::string to_valid_utf8(std::string_view bytes);
+
+void append_utf8(std::string& out, uint32_t code_point);  // a Unicode scalar value
+size_t count_code_points(std::string_view valid_utf8);
 
 }  // namespace pelton
