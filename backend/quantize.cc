@@ -5,6 +5,7 @@
 
 #include "backend/quantized_blocks.h"
 #include "core/check.h"
+#include "core/half.h"
 
 namespace pelton {
 namespace {
@@ -34,8 +35,8 @@ uint16_t symmetric_codes(const float* x, int offset, uint8_t codes[32]) {
   for (int j = 0; j < 32; ++j) {
     if (std::fabs(x[j]) > std::fabs(extreme)) extreme = x[j];
   }
-  const uint16_t d = float_to_half(extreme / static_cast<float>(-offset));
-  const float inv = inverse(half_to_float(d));
+  const uint16_t d = f32_to_f16(extreme / static_cast<float>(-offset));
+  const float inv = inverse(f16_to_f32(d));
   for (int j = 0; j < 32; ++j) codes[j] = nearest_code(x[j], inv, offset, 2 * offset - 1);
   return d;
 }
@@ -45,10 +46,9 @@ struct Affine {
 };
 Affine affine_codes(const float* x, int max_code, uint8_t codes[32]) {
   const auto [lo, hi] = std::minmax_element(x, x + 32);
-  const Affine scale = {float_to_half((*hi - *lo) / static_cast<float>(max_code)),
-                        float_to_half(*lo)};
-  const float inv = inverse(half_to_float(scale.d));
-  const float m = half_to_float(scale.m);
+  const Affine scale = {f32_to_f16((*hi - *lo) / static_cast<float>(max_code)), f32_to_f16(*lo)};
+  const float inv = inverse(f16_to_f32(scale.d));
+  const float m = f16_to_f32(scale.m);
   for (int j = 0; j < 32; ++j) codes[j] = nearest_code(x[j] - m, inv, 0, max_code);
   return scale;
 }
@@ -56,8 +56,8 @@ Affine affine_codes(const float* x, int max_code, uint8_t codes[32]) {
 void quantize_one(const float* x, BlockQ8_0& out) {
   float amax = 0;
   for (int j = 0; j < 32; ++j) amax = std::max(amax, std::fabs(x[j]));
-  out.d = float_to_half(amax / 127.0F);
-  const float inv = inverse(half_to_float(out.d));
+  out.d = f32_to_f16(amax / 127.0F);
+  const float inv = inverse(f16_to_f32(out.d));
   for (int j = 0; j < 32; ++j) {
     out.qs[j] = static_cast<int8_t>(std::clamp<long>(std::lrint(x[j] * inv), -127, 127));
   }
@@ -104,9 +104,9 @@ void quantize_k45(const float* x, int max_code, Block& out, uint8_t codes[256]) 
     max_range = std::max(max_range, range[i]);
     max_depth = std::max(max_depth, depth[i]);
   }
-  out.d = float_to_half(max_range / 63.0F);
-  out.dmin = float_to_half(max_depth / 63.0F);
-  const float d = half_to_float(out.d), dmin = half_to_float(out.dmin);
+  out.d = f32_to_f16(max_range / 63.0F);
+  out.dmin = f32_to_f16(max_depth / 63.0F);
+  const float d = f16_to_f32(out.d), dmin = f16_to_f32(out.dmin);
   std::memset(out.scales, 0, sizeof(out.scales));
   for (int i = 0; i < 8; ++i) {
     const uint8_t s = nearest_code(range[i], inverse(d), 0, 63);
@@ -151,8 +151,8 @@ void quantize_one(const float* x, BlockQ6_K& out) {
     scale[i] = amax / 31.0F;
     max_scale = std::max(max_scale, scale[i]);
   }
-  out.d = float_to_half(max_scale / 127.0F);
-  const float d = half_to_float(out.d);
+  out.d = f32_to_f16(max_scale / 127.0F);
+  const float d = f16_to_f32(out.d);
   std::memset(out.ql, 0, sizeof(out.ql));
   std::memset(out.qh, 0, sizeof(out.qh));
   for (int l = 0; l < 256; ++l) {
@@ -185,10 +185,10 @@ void quantize(DType dtype, std::span<const float> values, void* blocks) {
       std::memcpy(blocks, values.data(), values.size_bytes());
       return;
     case DType::kF16:
-      std::transform(values.begin(), values.end(), halves, float_to_half);
+      std::transform(values.begin(), values.end(), halves, f32_to_f16);
       return;
     case DType::kBF16:
-      std::transform(values.begin(), values.end(), halves, float_to_bfloat16);
+      std::transform(values.begin(), values.end(), halves, f32_to_bf16);
       return;
     case DType::kQ8_0:
       return quantize_all<BlockQ8_0>(values, per_block, blocks);

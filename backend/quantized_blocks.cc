@@ -1,6 +1,6 @@
 #include "backend/quantized_blocks.h"
+#include "core/half.h"
 
-#include <bit>
 #include <cstring>
 
 #include "core/check.h"
@@ -58,14 +58,14 @@ void dequantize_block32(DType dtype, const void* blocks, int64_t index, float* o
   unpack_codes(dtype, block, codes);
   uint16_t scale[2];
   std::memcpy(scale, block, sizeof(scale));
-  const float d = half_to_float(scale[0]);
+  const float d = f16_to_f32(scale[0]);
   if (dtype == DType::kQ8_0) {
     for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(static_cast<int8_t>(codes[j]));
   } else if (dtype == DType::kQ4_0 || dtype == DType::kQ5_0) {
     const int offset = dtype == DType::kQ4_0 ? 8 : 16;
     for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(codes[j] - offset);
   } else {
-    const float m = half_to_float(scale[1]);
+    const float m = f16_to_f32(scale[1]);
     for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(codes[j]) + m;
   }
 }
@@ -76,8 +76,8 @@ void dequantize_k45(DType dtype, const void* blocks, int64_t index, float* out) 
   const auto head = load_block<BlockQ4_K>(block, 0);
   uint8_t codes[256];
   unpack_codes(dtype, block, codes);
-  const float d = half_to_float(head.d);
-  const float dmin = half_to_float(head.dmin);
+  const float d = f16_to_f32(head.d);
+  const float dmin = f16_to_f32(head.dmin);
   for (int i = 0; i < 8; ++i) {
     const SubScale sub = sub_scale(head.scales, i);
     const float scale = d * static_cast<float>(sub.scale);
@@ -90,50 +90,13 @@ void dequantize_k6(const void* blocks, int64_t index, float* out) {
   const auto block = load_block<BlockQ6_K>(blocks, index);
   uint8_t codes[256];
   unpack_k6(block, codes);
-  const float d = half_to_float(block.d);
+  const float d = f16_to_f32(block.d);
   for (int l = 0; l < 256; ++l) {
     out[l] = d * static_cast<float>(block.scales[l / 16]) * static_cast<float>(codes[l] - 32);
   }
 }
 
 }  // namespace
-
-float half_to_float(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
-  const uint32_t exponent = (bits >> 10) & 31;
-  const uint32_t mantissa = bits & 1023;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000U | (mantissa << 13));
-  if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24
-    const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8F;
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
-  }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-}
-
-uint16_t float_to_half(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
-  const uint32_t magnitude = bits & 0x7FFFFFFFU;
-  if (magnitude > 0x7F800000U) return sign | 0x7E00 | ((magnitude >> 13) & 0x3FF);  // NaN
-  if (magnitude >= 0x477FF000U) return sign | 0x7C00;  // 65520 and above round to infinity
-  if (magnitude < 0x38800000U) {                       // below 2^-14: subnormal
-    // Adding 0.5 leaves the half's mantissa, rounded, in the low bits.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-    return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(shifted) - 0x3F000000U);
-  }
-  const uint32_t rounded = magnitude + 0xFFFU + ((magnitude >> 13) & 1);
-  return sign | static_cast<uint16_t>((rounded - 0x38000000U) >> 13);
-}
-
-float bfloat16_to_float(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-
-uint16_t float_to_bfloat16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1)) >> 16);
-}
 
 void unpack_codes(DType dtype, const void* block, uint8_t* codes) {
   switch (dtype) {
@@ -185,12 +148,11 @@ void dequantize(DType dtype, const void* blocks, int64_t elements, float* out) {
       std::memcpy(out, blocks, elements * sizeof(float));
       return;
     case DType::kF16:
-      for (int64_t i = 0; i < elements; ++i)
-        out[i] = half_to_float(load_block<uint16_t>(blocks, i));
+      for (int64_t i = 0; i < elements; ++i) out[i] = f16_to_f32(load_block<uint16_t>(blocks, i));
       return;
     case DType::kBF16:
       for (int64_t i = 0; i < elements; ++i) {
-        out[i] = bfloat16_to_float(load_block<uint16_t>(blocks, i));
+        out[i] = bf16_to_f32(load_block<uint16_t>(blocks, i));
       }
       return;
     case DType::kQ4_K:

@@ -53,11 +53,6 @@ struct BlockQ6_K {
   uint16_t d;  // w = d * s * (q - 32)
 };
 
-float half_to_float(uint16_t bits);
-uint16_t float_to_half(float value);  // to nearest, ties to even
-float bfloat16_to_float(uint16_t bits);
-uint16_t float_to_bfloat16(float value);  // to nearest, ties to even
-
 // The unsigned codes q of one block's elements in order, of Q8_0 the signed bytes as they are.
 // codes: [block_elements]
 void unpack_codes(DType dtype, const void* block, uint8_t* codes);

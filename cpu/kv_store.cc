@@ -1,4 +1,5 @@
 #include "cpu/kv_store.h"
+#include "core/half.h"
 
 #include <algorithm>
 #include <cstring>
@@ -37,9 +38,9 @@ void store_token(const RopeKvParams& p, const CpuKvCache& cache, const float* ro
       store_head<float>(k, v, p.head_dim, block_size, offset, keys, values,
                         [](float x) { return x; });
     } else if (group.dtype == DType::kF16) {
-      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, float_to_half);
+      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, f32_to_f16);
     } else {
-      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, float_to_bfloat16);
+      store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, f32_to_bf16);
     }
   }
 }

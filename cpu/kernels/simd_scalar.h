@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "backend/quantized_blocks.h"
+#include "core/half.h"
 
 #define PELTON_SIMD_ISA scalar
 #define PELTON_INLINE static inline
@@ -134,10 +135,10 @@ PELTON_INLINE uint16_t load_u16(const void* p, int i) {
   return bits;
 }
 PELTON_INLINE F load_half(const void* p) {
-  return map([&](int i) { return half_to_float(load_u16(p, i)); });
+  return map([&](int i) { return f16_to_f32(load_u16(p, i)); });
 }
 PELTON_INLINE F load_bfloat16(const void* p) {
-  return map([&](int i) { return bfloat16_to_float(load_u16(p, i)); });
+  return map([&](int i) { return bf16_to_f32(load_u16(p, i)); });
 }
 PELTON_INLINE F power_of_two(F shifted) {
   return map([&](int i) {

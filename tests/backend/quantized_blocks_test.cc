@@ -1,4 +1,5 @@
 #include "backend/quantized_blocks.h"
+#include "core/half.h"
 
 #include <cmath>
 #include <cstring>
@@ -69,29 +70,29 @@ TEST_CASE("dequantisation gives the bits of the gguf package for random and real
 
 TEST_CASE("every half survives the way to float and back") {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
-    const float value = half_to_float(static_cast<uint16_t>(bits));
+    const float value = f16_to_f32(static_cast<uint16_t>(bits));
     if (std::isnan(value)) {
-      REQUIRE(std::isnan(half_to_float(float_to_half(value))));
+      REQUIRE(std::isnan(f16_to_f32(f32_to_f16(value))));
     } else {
-      REQUIRE(float_to_half(value) == bits);
+      REQUIRE(f32_to_f16(value) == bits);
     }
   }
 }
 
 TEST_CASE("halves and bfloat16 round to nearest with ties to even") {
   for (uint32_t bits = 0; bits < 0x7BFF; ++bits) {
-    const float low = half_to_float(static_cast<uint16_t>(bits));
-    const float high = half_to_float(static_cast<uint16_t>(bits + 1));
+    const float low = f16_to_f32(static_cast<uint16_t>(bits));
+    const float high = f16_to_f32(static_cast<uint16_t>(bits + 1));
     const float middle = 0.5F * (low + high);
-    REQUIRE(float_to_half(middle) == bits + (bits & 1));
-    REQUIRE(float_to_half(std::nextafter(middle, low)) == bits);
-    REQUIRE(float_to_half(std::nextafter(middle, high)) == bits + 1);
+    REQUIRE(f32_to_f16(middle) == bits + (bits & 1));
+    REQUIRE(f32_to_f16(std::nextafter(middle, low)) == bits);
+    REQUIRE(f32_to_f16(std::nextafter(middle, high)) == bits + 1);
   }
-  REQUIRE(float_to_half(65519.0F) == 0x7BFF);
-  REQUIRE(float_to_half(65520.0F) == 0x7C00);
-  REQUIRE(float_to_bfloat16(1.00390625F) == 0x3F80);  // half a step above one: to even
-  REQUIRE(float_to_bfloat16(1.01171875F) == 0x3F82);
-  REQUIRE(std::isnan(bfloat16_to_float(float_to_bfloat16(std::nanf("")))));
+  REQUIRE(f32_to_f16(65519.0F) == 0x7BFF);
+  REQUIRE(f32_to_f16(65520.0F) == 0x7C00);
+  REQUIRE(f32_to_bf16(1.00390625F) == 0x3F80);  // half a step above one: to even
+  REQUIRE(f32_to_bf16(1.01171875F) == 0x3F82);
+  REQUIRE(std::isnan(bf16_to_f32(f32_to_bf16(std::nanf("")))));
 }
 
 TEST_CASE("quantising and back stays within what each format can hold") {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/half.h"
 #include "tests/support/backend_cases.h"
 #include "tests/support/backend_fixture.h"
 
@@ -194,9 +195,9 @@ std::vector<double> reference_attention(Backend& backend, const AttentionCase& c
   const int group = c.num_q_heads / c.num_kv_heads;
   const auto stored = [&](double value) {  // as the cache holds it
     const auto f = static_cast<float>(value);
-    if (c.kv_dtype == DType::kF16) return static_cast<double>(half_to_float(float_to_half(f)));
+    if (c.kv_dtype == DType::kF16) return static_cast<double>(f16_to_f32(f32_to_f16(f)));
     if (c.kv_dtype == DType::kBF16) {
-      return static_cast<double>(bfloat16_to_float(float_to_bfloat16(f)));
+      return static_cast<double>(bf16_to_f32(f32_to_bf16(f)));
     }
     return value;
   };
