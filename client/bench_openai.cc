@@ -32,10 +32,13 @@ class OpenAiTarget final : public BenchTarget {
   BenchResult run(const BenchRequest& request) override {
     BenchResult result;
     TokenTimer timer;
-    try {
-      result.status = exchange(request, timer, result);
-    } catch (const std::exception& error) {
-      result.status = absl::UnavailableError(error.what());
+    // A server may close a kept connection between two requests: that is no failed request.
+    const bool kept = stream_.socket().is_open();
+    result.status = try_exchange(request, timer, result);
+    if (kept && absl::IsUnavailable(result.status) && !answered_) {
+      stream_.close();
+      timer = TokenTimer();
+      result.status = try_exchange(request, timer, result);
     }
     if (!result.status.ok()) stream_.close();
     timer.finish(result);
@@ -57,6 +60,15 @@ class OpenAiTarget final : public BenchTarget {
       body["prompt"] = request.prompt;
     }
     return body.dump();
+  }
+
+  Status try_exchange(const BenchRequest& request, TokenTimer& timer, BenchResult& result) {
+    answered_ = false;
+    try {
+      return exchange(request, timer, result);
+    } catch (const std::exception& error) {
+      return absl::UnavailableError(error.what());
+    }
   }
 
   void connect() {
@@ -105,6 +117,7 @@ class OpenAiTarget final : public BenchTarget {
     http::response_parser<http::buffer_body> parser;
     parser.body_limit(boost::none);
     http::read_header(stream_, buffer_, parser);
+    answered_ = true;
     std::string refusal;
     const bool ok = parser.get().result() == http::status::ok;
     SseParser sse;
@@ -140,6 +153,7 @@ class OpenAiTarget final : public BenchTarget {
   asio::io_context io_;
   beast::tcp_stream stream_{io_};
   beast::flat_buffer buffer_;
+  bool answered_ = false;  // the last exchange got as far as a header
 };
 
 }  // namespace
