@@ -5,8 +5,8 @@
 #include <optional>
 #include <utility>
 
-#include "server/json_writer.h"
 #include "core/utf8.h"
+#include "server/json_writer.h"
 
 namespace pelton {
 namespace {

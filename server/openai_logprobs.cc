@@ -1,9 +1,9 @@
 // The log probabilities of an answer and of its prompt, in OpenAI's and vLLM's shapes.
 #include <algorithm>
 
+#include "core/utf8.h"
 #include "server/json_writer.h"
 #include "server/openai_response.h"
-#include "core/utf8.h"
 
 namespace pelton {
 

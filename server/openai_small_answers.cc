@@ -1,7 +1,7 @@
 // The answers of the small routes, and what they share with the large ones.
+#include "core/utf8.h"
 #include "server/json_writer.h"
 #include "server/openai_response.h"
-#include "core/utf8.h"
 
 namespace pelton {
 

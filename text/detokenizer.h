@@ -9,9 +9,9 @@
 
 #include "core/ids.h"
 #include "core/sampling_params.h"
+#include "core/utf8.h"
 #include "text/text_stream.h"
 #include "text/tokenizer.h"
-#include "core/utf8.h"
 
 namespace pelton {
 

@@ -68,7 +68,8 @@ void gemv(const GemvArgs& a) {
   using Fmt = Format<kDType>;
   int row = 0;
   if constexpr (kGemvGroups == 4) {
-    for (; a.tokens <= 4 && a.rows - row > 3 * kLanes; row += 4 * kLanes) gemv_groups<Fmt, 4>(a, row);
+    for (; a.tokens <= 4 && a.rows - row > 3 * kLanes; row += 4 * kLanes)
+      gemv_groups<Fmt, 4>(a, row);
   }
   if constexpr (kGemvGroups >= 2) {
     for (; a.rows - row > kLanes; row += 2 * kLanes) gemv_groups<Fmt, 2>(a, row);

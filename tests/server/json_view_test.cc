@@ -4,8 +4,8 @@
 #include <boost/json/value.hpp>
 #include <random>
 
-#include "server/json_writer.h"
 #include "core/utf8.h"
+#include "server/json_writer.h"
 #include "tests/support/catch.h"
 
 namespace pelton {

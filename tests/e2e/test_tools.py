@@ -28,3 +28,19 @@ def test_set_up_has_nothing_left_to_do_on_a_machine_that_builds():
     answer = subprocess.run([ROOT / "tools" / "setup"], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0
     assert "nothing to install" in answer.stdout
+
+
+def test_set_up_without_the_right_to_install_lists_what_is_missing(tmp_path):
+    for name, text in {
+        "dpkg-query": "exit 1",  # nothing is installed
+        "id": "echo 1000",
+        "sudo": "exit 1",
+        "apt-get": "echo must not be called >&2; exit 99",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    answer = subprocess.run([ROOT / "tools" / "setup"], capture_output=True, text=True, env=env, timeout=60)
+    assert answer.returncode == 3
+    assert "libgrpc++-dev" in answer.stderr and "apt-get install" in answer.stderr
+    assert "must not be called" not in answer.stderr
