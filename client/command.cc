@@ -89,33 +89,51 @@ void SamplingFlags::fill(v1::SamplingParams* params) const {
   params->set_ignore_eos(ignore_eos);
 }
 
-// Blocks SIGINT for the whole process while it lives, and waits for it on a thread of its own: no
-// work is done in a signal handler.
+namespace {
+
+// Where the handler writes; -1: no guard lives. A signal handler can reach nothing but a global.
+std::atomic<int> interrupt_fd{-1};
+
+void on_interrupt(int) {
+  const int fd = interrupt_fd.load();
+  const char byte = 0;
+  if (fd >= 0 && write(fd, &byte, 1) < 0) _exit(kExitInterrupted);
+}
+
+}  // namespace
+
+// A handler, not a blocked signal: gRPC's threads may be older than the guard and would not have it
+// blocked. The handler only writes into a pipe; the work is done by a thread.
 class InterruptGuard::Watcher {
  public:
   explicit Watcher(Cancellation* cancellation) {
-    sigset_t interrupt;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &interrupt, &before_);
-    thread_ = std::thread([this, cancellation, interrupt] {
-      const timespec wait = {0, 50 * 1000 * 1000};
-      while (!done_) {
-        if (sigtimedwait(&interrupt, nullptr, &wait) != SIGINT) continue;
+    if (pipe(pipe_) != 0) return;
+    interrupt_fd = pipe_[1];
+    struct sigaction action = {};
+    action.sa_handler = on_interrupt;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGINT, &action, &before_);
+    thread_ = std::thread([this, cancellation] {
+      char byte = 0;
+      while (read(pipe_[0], &byte, 1) == 1 && byte != kDone) {
         if (cancellation->cancelled()) _exit(kExitInterrupted);
         cancellation->cancel();
       }
     });
   }
   ~Watcher() {
-    done_ = true;
-    thread_.join();
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    if (!thread_.joinable()) return;
+    sigaction(SIGINT, &before_, nullptr);
+    interrupt_fd = -1;
+    if (write(pipe_[1], &kDone, 1) == 1) thread_.join();
+    close(pipe_[0]);
+    close(pipe_[1]);
   }
 
  private:
-  sigset_t before_;
-  std::atomic<bool> done_{false};
+  static constexpr char kDone = 1;
+  int pipe_[2] = {-1, -1};
+  struct sigaction before_ = {};
   std::thread thread_;
 };
 
