@@ -71,12 +71,17 @@ class PrometheusModel final : public ModelMetrics {
 
   void observe_finished(double e2e_seconds, const Timing& timing, FinishReason reason) override {
     e2e_.Observe(e2e_seconds);
-    queue_.Observe(to_seconds(timing.queued));
-    prefill_.Observe(to_seconds(timing.prefill));
-    decode_.Observe(to_seconds(timing.decode));
+    observe_phase(queue_, timing.queued);
+    observe_phase(prefill_, timing.prefill);
+    observe_phase(decode_, timing.decode);
     for (size_t i = 0; i < kReasons.size(); ++i) {
       if (kReasons[i] == reason) success_[i]->Increment();
     }
+  }
+
+  // A request that was given up has no time in the phases that it never came to.
+  static void observe_phase(Histogram& phase, Duration time) {
+    if (time > Duration::zero()) phase.Observe(to_seconds(time));
   }
 
   void scrape() {

@@ -27,7 +27,8 @@ class ModelMetrics {
   virtual ~ModelMetrics() = default;
   virtual void observe_time_to_first_token(double seconds) = 0;
   virtual void observe_inter_token_latency(double seconds, int tokens) = 0;  // `tokens` equal gaps
-  // The last output of a request: latency since arrival, phases, finish reason.
+  // The last output of a request: latency since arrival, phases, finish reason. Phases that it
+  // never came to are zero, and are not counted.
   virtual void observe_finished(double e2e_seconds, const Timing& timing, FinishReason reason) = 0;
 };
 

@@ -1,5 +1,9 @@
 #include "core/metrics.h"
 
+#include <chrono>
+
+#include <fmt/format.h>
+
 #include "tests/support/catch.h"
 
 namespace pelton {
@@ -26,9 +30,20 @@ TEST_CASE("metrics follow the engine's totals and observations") {
   CHECK(has("pelton:request_success_total{finished_reason=\"length\",model_name=\"m\"} 1"));
   CHECK(has("pelton:request_success_total{finished_reason=\"stop\",model_name=\"m\"} 0"));
 
+  // It was given up: of its phases nothing is known.
+  CHECK(has("pelton:e2e_request_latency_seconds_count{model_name=\"m\"} 1"));
+  for (const char* phase : {"queue", "prefill", "decode"}) {
+    CAPTURE(phase);
+    CHECK(has(
+        fmt::format("pelton:request_{}_time_seconds_count{{model_name=\"m\"}} 0", phase).c_str()));
+  }
+  model.observe_finished(1.2, {.queued = std::chrono::seconds(1)}, FinishReason::kAbort);
+
   totals.generation_tokens = 9;
   text = metrics.render();
   CHECK(has("pelton:generation_tokens_total{model_name=\"m\"} 9"));
+  CHECK(has("pelton:request_queue_time_seconds_count{model_name=\"m\"} 1"));
+  CHECK(has("pelton:request_prefill_time_seconds_count{model_name=\"m\"} 0"));
 }
 
 }  // namespace pelton
