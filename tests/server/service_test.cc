@@ -2,6 +2,7 @@
 #include <future>
 #include <random>
 
+#include "core/utf8.h"
 #include "server/output_mapping.h"
 #include "tests/support/service_fixture.h"
 
@@ -209,6 +210,14 @@ TEST_CASE("models are found by name and what is not built is refused after valid
   CHECK(f.service->list_models().models_size() == 1);
   CHECK(f.service->get_model("fake")->capabilities_size() == 3);
   CHECK(error_reason(f.service->get_model("x").status()) == "MODEL_NOT_FOUND");
+  for (const char* part : {"\xe2\x82\xac", "\xff", "m"}) {
+    std::string name;
+    for (int i = 0; i < 100'000; ++i) name += part;
+    const Status status = f.host.find(name).status();
+    CHECK(status.message().size() < 160);
+    CHECK(is_well_formed_utf8(std::string(status.message())));
+    CHECK(error_reason(status) == "MODEL_NOT_FOUND");
+  }
   CHECK_FALSE(f.host.add(std::make_shared<FakeServedModel>()).ok());
   auto request = ids(1);
   request.set_model("x");
