@@ -2,6 +2,7 @@
 
 #include <grpc/support/log.h>
 #include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -24,6 +25,9 @@ namespace {
 constexpr std::chrono::milliseconds kHealthInterval{100};
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMaxMetadataBytes = 16 << 10;
+// What arriving messages may hold together, whoever sends them: beyond it the library reads no
+// more, and gives up calls where that is not enough.
+constexpr size_t kMaxArrivingBytes = size_t{512} << 20;
 constexpr int kKeepaliveMs = 30'000;  // a client that vanished without a word is noticed
 
 // What the library says goes where the server's log goes: it writes of clients' mistakes as of
@@ -35,6 +39,7 @@ void log_of_library(gpr_log_func_args* line) {
 void set_up(grpc::ServerBuilder& builder, const GrpcServerOptions& options) {
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   builder.SetMaxSendMessageSize(-1);
+  builder.SetResourceQuota(grpc::ResourceQuota("pelton").Resize(kMaxArrivingBytes));
   builder.SetDefaultCompressionAlgorithm(GRPC_COMPRESS_NONE);
   // A small request must not become a large one: compressed messages are refused.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
