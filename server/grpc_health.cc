@@ -1,6 +1,9 @@
 // grpc.health.v1 over gRPC: SERVING while a model is loaded and healthy and no drain has begun.
 #include <algorithm>
 #include <optional>
+#include <string>
+
+#include <fmt/format.h>
 
 #include "grpc/health/v1/health.pb.h"
 #include "server/grpc_unary.h"
@@ -12,23 +15,30 @@ namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-HealthCheckResponse::ServingStatus serving_status(const GrpcServices& services,
-                                                  const std::string& service) {
-  const auto names = grpc_service_names();
-  if (!service.empty() && std::find(names.begin(), names.end(), service) == names.end()) {
-    return HealthCheckResponse::SERVICE_UNKNOWN;
+constexpr size_t kMaxNameBytes = 256;  // nobody needs a key to send one
+
+// Whether there is such a service; the empty name is the whole server's.
+StatusOr<bool> is_known(const std::string& service) {
+  if (service.size() > kMaxNameBytes) {
+    return invalid_field("service", fmt::format("is {} bytes long, at most {} are allowed",
+                                                service.size(), kMaxNameBytes));
   }
+  const auto names = grpc_service_names();
+  return service.empty() || std::find(names.begin(), names.end(), service) != names.end();
+}
+
+HealthCheckResponse::ServingStatus serving_status(const GrpcServices& services, bool known) {
+  if (!known) return HealthCheckResponse::SERVICE_UNKNOWN;
   return services.inference->ready() ? HealthCheckResponse::SERVING
                                      : HealthCheckResponse::NOT_SERVING;
 }
 
 StatusOr<HealthCheckResponse> check(const GrpcServices& services,
                                     const HealthCheckRequest& request) {
+  PELTON_ASSIGN_OR_RETURN(const bool known, is_known(request.service()));
+  if (!known) return absl::NotFoundError("no such service");
   HealthCheckResponse response;
-  response.set_status(serving_status(services, request.service()));
-  if (response.status() == HealthCheckResponse::SERVICE_UNKNOWN) {
-    return absl::NotFoundError("no such service");
-  }
+  response.set_status(serving_status(services, known));
   return response;
 }
 
@@ -42,7 +52,9 @@ class WatchHandler final : public RpcHandler {
   void on_message(grpc::ByteBuffer message) override {
     HealthCheckRequest request;
     if (const Status status = parse(message, &request); !status.ok()) return stream_.finish(status);
-    service_ = request.service();
+    const StatusOr<bool> known = is_known(request.service());
+    if (!known.ok()) return stream_.finish(known.status());
+    known_ = *known;
     stream_.loop().add_health_watcher(stream_.key(), [this] { tell(); });
     tell();
   }
@@ -51,7 +63,7 @@ class WatchHandler final : public RpcHandler {
 
  private:
   void tell() {
-    const auto now = serving_status(services_, service_);
+    const auto now = serving_status(services_, known_);
     if (stream_.write_in_flight() || now == told_) return;
     told_ = now;
     HealthCheckResponse response;
@@ -61,7 +73,7 @@ class WatchHandler final : public RpcHandler {
 
   RpcStream& stream_;
   const GrpcServices& services_;
-  std::string service_;
+  bool known_ = false;
   std::optional<HealthCheckResponse::ServingStatus> told_;
 };
 

@@ -23,6 +23,7 @@ struct RpcMethod {
   std::string_view name;     // "/pelton.v1.Inference/Complete"
   bool open_to_all = false;  // needs no key
   std::unique_ptr<RpcHandler> (*make)(RpcStream& stream, const GrpcServices& services) = nullptr;
+  bool many_messages = false;  // the client sends as many as it likes, when it likes, or none
 };
 
 // Null: no such method.

@@ -186,7 +186,7 @@ class MultiplexHandler final : public RpcHandler {
 
 std::span<const RpcMethod> multiplex_methods() {
   static constexpr RpcMethod kMethods[] = {
-      {"/pelton.v1.Inference/Multiplex", false, &make_handler<MultiplexHandler>},
+      {"/pelton.v1.Inference/Multiplex", false, &make_handler<MultiplexHandler>, true},
   };
   return kMethods;
 }

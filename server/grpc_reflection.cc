@@ -115,9 +115,9 @@ class ReflectionHandler final : public RpcHandler {
 std::span<const RpcMethod> reflection_methods() {
   static constexpr RpcMethod kMethods[] = {
       {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false,
-       &make_handler<ReflectionHandler>},
+       &make_handler<ReflectionHandler>, true},
       {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", false,
-       &make_handler<ReflectionHandler>},
+       &make_handler<ReflectionHandler>, true},
   };
   return kMethods;
 }

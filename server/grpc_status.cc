@@ -28,6 +28,8 @@ const char* default_reason(absl::StatusCode code) {
       return "CANCELLED";
     case absl::StatusCode::kInvalidArgument:
       return "INVALID_FIELD";
+    case absl::StatusCode::kNotFound:
+      return "NOT_FOUND";
     case absl::StatusCode::kDeadlineExceeded:
       return "DEADLINE_EXCEEDED";
     case absl::StatusCode::kResourceExhausted:

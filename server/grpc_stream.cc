@@ -52,6 +52,7 @@ Status RpcStream::admit() {
   if (loop_->overloaded()) {
     return pelton::overloaded("too many calls are open", std::chrono::seconds(1));
   }
+  may_half_close_ = found->many_messages;
   handler_ = found->make(*this, services);
   return absl::OkStatus();
 }
@@ -73,10 +74,10 @@ void RpcStream::on_read(bool ok) {
   read_in_flight_ = false;
   if (over_) return;
   if (!ok) {
-    if (message_seen_) return handler_->on_half_close();
+    if (may_half_close_) return handler_->on_half_close();
     return finish(absl::InvalidArgumentError("the call ended before its message"));
   }
-  message_seen_ = true;
+  may_half_close_ = true;
   handler_->on_message(std::exchange(incoming_, {}));
 }
 

@@ -23,9 +23,10 @@ class RpcHandler {
  public:
   virtual ~RpcHandler() = default;
   virtual void on_message(grpc::ByteBuffer message) = 0;
-  virtual void on_half_close() {}  // the client sends no more; not called before a first message
-  virtual void on_written() {}     // the write in flight is done
-  virtual void on_cancel() {}      // the client left, or its deadline passed
+  // The client sends no more. Before a first message only where the method needs none.
+  virtual void on_half_close() {}
+  virtual void on_written() {}  // the write in flight is done
+  virtual void on_cancel() {}   // the client left, or its deadline passed
 };
 
 class RpcStream {
@@ -76,7 +77,7 @@ class RpcStream {
   int in_flight_ = 0;  // completions still to come
   bool write_in_flight_ = false;
   bool read_in_flight_ = false;
-  bool message_seen_ = false;
+  bool may_half_close_ = false;          // a first message came, or the method needs none
   bool over_ = false;                    // finished or cancelled: nothing more is begun
   std::unique_ptr<RpcHandler> handler_;  // last: it refers to the rest
 };

@@ -43,6 +43,41 @@ TEST_CASE("health is told for the server and each service and turns with a drain
   CHECK(watch->Finish().error_code() == StatusCode::CANCELLED);
 }
 
+TEST_CASE("health keeps no long name and tells of an unknown one") {
+  GrpcFixture f;
+  grpc::health::v1::HealthCheckRequest request;
+  HealthCheckResponse response;
+  request.set_service(std::string(256, 'x'));
+  grpc::ClientContext check_context, watch_context, long_check_context, long_watch_context;
+  grpc::Status status = f.health->Check(&check_context, request, &response);
+  CHECK(status.error_code() == StatusCode::NOT_FOUND);
+  CHECK(reason(status) == "NOT_FOUND");
+  const auto watch = f.health->Watch(&watch_context, request);
+  REQUIRE(watch->Read(&response));
+  CHECK(response.status() == HealthCheckResponse::SERVICE_UNKNOWN);
+
+  request.set_service(std::string(257, 'x'));
+  status = f.health->Check(&long_check_context, request, &response);
+  CHECK(status.error_code() == StatusCode::INVALID_ARGUMENT);
+  CHECK(bad_field(status) == "service");
+  const auto long_watch = f.health->Watch(&long_watch_context, request);
+  CHECK_FALSE(long_watch->Read(&response));
+  CHECK(bad_field(long_watch->Finish()) == "service");
+  watch_context.TryCancel();
+  watch->Finish();
+}
+
+TEST_CASE("a stream that is closed before any message ends well where it needs none") {
+  GrpcFixture f;
+  grpc::ClientContext multiplex_context, reflection_context;
+  const auto multiplex = f.inference->Multiplex(&multiplex_context);
+  multiplex->WritesDone();
+  CHECK(multiplex->Finish().ok());
+  const auto reflection = f.reflection->ServerReflectionInfo(&reflection_context);
+  reflection->WritesDone();
+  CHECK(reflection->Finish().ok());
+}
+
 TEST_CASE("a failed device turns health to not serving") {
   GrpcFixture f;
   f.model->fail_device(absl::InternalError("sticky"));
