@@ -148,11 +148,16 @@ void CallImpl::accumulate(const RequestOutput& output, v1::ChatResponse* message
   map(output, message);
 }
 
+void CallImpl::note_end(const RequestOutput& output) {
+  if (output.finished() && !end_seen_) observe(output);
+}
+
 void CallImpl::log_end(const RequestOutput& output) const {
   const bool ours = output.status.code() == absl::StatusCode::kInternal ||
                     output.status.code() == absl::StatusCode::kUnavailable;
   log(ours ? LogLevel::kWarning : LogLevel::kDebug, "request ended",
       {{"request_id", context_.request_id},
+       {"client_request_id", context_.client_request_id},
        {"model", model_->facts().name},
        {"finish_reason", finish_reason_name(output.finish_reason)},
        {"status", absl::StatusCodeToString(output.status.code())},

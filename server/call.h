@@ -47,6 +47,7 @@ class CallImpl final : public Call, public std::enable_shared_from_this<CallImpl
   void fill(const RequestOutput& output, v1::ChatStreamResponse* message) override;
   void accumulate(const RequestOutput& output, v1::CompleteResponse* message) override;
   void accumulate(const RequestOutput& output, v1::ChatResponse* message) override;
+  void note_end(const RequestOutput& output) override;
 
  private:
   enum class Phase : uint8_t { kPreparing, kSubmitted, kEnded };

@@ -68,8 +68,12 @@ void HttpGeneration::take(int index, RequestOutput&& output) {
     state.finished = true;
     --unfinished_;
   }
-  if (session_ == nullptr || !failure_.ok()) return;  // nobody reads on
+  if (session_ == nullptr || !failure_.ok()) {  // nobody reads on
+    if (output.finished()) state.call->note_end(output);
+    return;
+  }
   if (!output.status.ok()) {
+    state.call->note_end(output);
     failure_ = output.status;
     cancel_unfinished();
     return;

@@ -155,6 +155,7 @@ Status HttpSession::start_generation() {
   CallContext context;
   context.request_id = random_id(chat ? "chatcmpl-" : "cmpl-");
   context.tenant = tenant_;
+  context.client_request_id = request_id_;
   std::string body = std::move(parser_->get().body());
   if (chat) {
     StatusOr<ChatBody> parsed = parse_chat_body(body, &names);

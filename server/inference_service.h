@@ -25,6 +25,8 @@ struct CallContext {
   std::string request_id;  // ours, unguessable and unique: "cmpl-..." / "chatcmpl-..."
   std::string tenant;      // from the authenticated key; salts the prefix cache
   TimePoint deadline = TimePoint::max();
+  // The client's name for it (x-request-id), for the log; clean and short. Empty: none.
+  std::string client_request_id = {};
 };
 
 // One running request. The front end keeps it until its last output came, and maps each output with
@@ -43,6 +45,8 @@ class Call {
   // Adds the delta to the unary answer.
   virtual void accumulate(const RequestOutput& output, v1::CompleteResponse* message) = 0;
   virtual void accumulate(const RequestOutput& output, v1::ChatResponse* message) = 0;
+  // Counts and logs a last output that no message is made of (an error, or nobody reads on).
+  virtual void note_end(const RequestOutput& output) = 0;
 };
 
 // Merges a later output of the same request into an earlier one that could not be written yet, so

@@ -137,6 +137,7 @@ TEST_CASE("a clean x-request-id is echoed and any other is replaced") {
   gateway.core.answer_with({"a"});
   gateway.ask("POST", "/v1/completions", kPrompt, "X-Request-Id: mine\r\n");
   CHECK(gateway.core.calls().at(0).context.request_id.starts_with("cmpl-"));
+  CHECK(gateway.core.calls().at(0).context.client_request_id == "mine");
 }
 
 TEST_CASE("cors is off unless an origin is allowed") {

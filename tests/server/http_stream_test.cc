@@ -136,6 +136,30 @@ TEST_CASE("one failed prompt of several ends the request and cancels the others"
   CHECK(gateway.core.cancelled(0));
 }
 
+TEST_CASE("every call that ends in an error or unread is noted for metrics and log") {
+  for (const char* stream : {"false", "true"}) {
+    for (const bool late : {false, true}) {
+      CAPTURE(stream, late);
+      Gateway gateway;
+      const std::string body = R"({"prompt":["p","q"],"stream":)" + std::string(stream) + "}";
+      RawClient client(gateway.port());
+      client.send(http_request("POST", "/v1/completions", body));
+      REQUIRE(eventually([&] { return gateway.core.started() == 2; }));
+      if (late) gateway.core.send_text(1, "x", 1);
+      gateway.core.finish(1, FinishReason::kError, absl::InternalError("oops"));
+      const auto noted = [&](size_t call) { return gateway.core.calls().at(call).noted_ends; };
+      REQUIRE(eventually([&] { return noted(0).size() == 1 && noted(1).size() == 1; }));
+      CHECK(noted(1)[0].finish_reason == FinishReason::kError);
+      CHECK(noted(1)[0].status.code() == absl::StatusCode::kInternal);
+      CHECK(noted(0)[0].finish_reason == FinishReason::kAbort);
+    }
+  }
+  Gateway gateway;  // an answer is mapped instead, which observes it
+  gateway.core.answer_with({"a"});
+  CHECK(gateway.ask("POST", "/v1/completions", kUnary).status == 200);
+  CHECK(gateway.core.calls().at(0).noted_ends.empty());
+}
+
 TEST_CASE("a client that leaves ends its request in every phase") {
   for (const bool streamed : {false, true}) {
     for (const bool reset : {false, true}) {

@@ -252,4 +252,18 @@ TEST_CASE("latencies and ends are observed as the outputs are mapped") {
   CHECK(eventually([&] { return f.model->counts.aborted == 1; }));
 }
 
+TEST_CASE("an end without a message is observed once") {
+  ServiceFixture f;
+  const auto sink = std::make_shared<KeepingSink>();
+  auto call = f.start(ids(3), sink).value();
+  REQUIRE(eventually([&] { return sink->finished(); }));
+  RequestOutput last = sink->take().back();
+  call->note_end(last);
+  call->note_end(last);
+  CHECK(f.model->counts.finished == 1);
+  call = nullptr;
+  CHECK(f.model->counts.finished == 1);
+  CHECK(f.model->counts.aborted == 0);
+}
+
 }  // namespace pelton

@@ -147,6 +147,12 @@ class ScriptedCall final : public Call {
     content->mutable_content(0)->mutable_text()->append(output.text);
     fill_choice(output, choice);
   }
+  void note_end(const RequestOutput& output) override {
+    const std::lock_guard lock(state().mutex);
+    for (FakeCall& call : state().calls) {
+      if (call.id == id_) call.noted_ends.push_back(output);
+    }
+  }
 
  private:
   const RequestId id_;

@@ -20,6 +20,7 @@ struct FakeCall {
   std::shared_ptr<OutputSink> sink;
   bool cancelled = false;
   bool finished = false;
+  std::vector<RequestOutput> noted_ends;
 };
 
 class FakeCore {
