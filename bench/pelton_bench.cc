@@ -81,6 +81,26 @@ Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling
   return absl::OkStatus();
 }
 
+// What a token and a step cost: the token embedding is looked up, not multiplied; the head is it
+// again where the two are tied.
+struct Work {
+  double layer_parameters = 0;
+  double head_parameters = 0;
+  double bytes_per_step = 0;  // weights that a decode step reads
+};
+
+Work work_of(const LoadedModel& model) {
+  const ModelConfig& config = model.config;
+  const auto all = static_cast<double>(model.facts.parameters);
+  const double head = static_cast<double>(config.vocab_size) * config.hidden_size;
+  Work work;
+  work.head_parameters = head;
+  work.layer_parameters = all - (config.tie_embeddings ? head : 2 * head);
+  const double multiplied = (work.layer_parameters + head) / all;
+  work.bytes_per_step = static_cast<double>(model.facts.weight_bytes) * multiplied;
+  return work;
+}
+
 Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
   LoadOptions options;
   options.path = flags.model;
@@ -96,6 +116,7 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   options.max_num_seqs = 256;
   PELTON_ASSIGN_OR_RETURN(LoadedModel model, load_model(options, backend));
   const LoadFacts facts = model.facts;
+  const Work work = work_of(model);
   json["model"] = {{"path", flags.model},
                    {"architecture", facts.architecture},
                    {"weight_format", facts.weight_format},
@@ -116,12 +137,12 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
                           measure_engine(std::move(model), flags.engine));
   for (const EngineFigure& f : figures) {
-    // Each step reads the weights once; each token multiplies every parameter once.
-    const double of_read = f.tokens_per_second / f.batch * 1e-9 *
-                           static_cast<double>(facts.weight_bytes) / ceiling.read_gb_per_s;
-    const double of_fma =
-        f.tokens_per_second * 2e-9 * static_cast<double>(facts.parameters) / ceiling.fma_gflops;
     const bool decode = f.name.starts_with("decode");
+    const double of_read =
+        f.tokens_per_second / f.batch * 1e-9 * work.bytes_per_step / ceiling.read_gb_per_s;
+    // In a prefill the head works for one row a prompt: left out, as if it cost nothing.
+    const double multiplied = work.layer_parameters + (decode ? work.head_parameters : 0);
+    const double of_fma = f.tokens_per_second * 2e-9 * multiplied / ceiling.fma_gflops;
     json["figures"].push_back({{"name", f.name},
                                {"batch", f.batch},
                                {"tokens", f.tokens},

@@ -116,7 +116,7 @@ class PrometheusModel final : public ModelMetrics {
   Gauge& waiting_ = gauge("pelton:num_requests_waiting", "Requests queued or preempted.");
   Gauge& kv_usage_ = gauge("pelton:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.");
   FollowedCounter prompt_tokens_ =
-      counter("pelton:prompt_tokens_total", "Prompt tokens of admitted requests.");
+      counter("pelton:prompt_tokens_total", "Prompt tokens of requests whose prompt was computed.");
   FollowedCounter generation_tokens_ =
       counter("pelton:generation_tokens_total", "Tokens generated.");
   FollowedCounter preemptions_ =

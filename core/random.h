@@ -21,13 +21,18 @@ constexpr std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
   return counter;
 }
 
-// Uniform in (0, 1), 24 bits. `position` is the index in the sequence of the token being drawn,
+// 23 bits to the middle of one of 2^23 equal parts of (0, 1): exact in float32, never 0 or 1.
+constexpr float unit_interval(uint32_t bits) {
+  return (static_cast<float>(bits >> 9) + 0.5F) * (1.0F / 8388608.0F);
+}
+
+// Uniform in (0, 1), 23 bits. `position` is the index in the sequence of the token being drawn,
 // `draw` tells several draws for one token apart.
 constexpr float counter_uniform(uint64_t seed, uint64_t position, uint32_t draw = 0) {
   const std::array<uint32_t, 4> bits =
       philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), draw, 0},
                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  return (static_cast<float>(bits[0] >> 8) + 0.5F) * (1.0F / 16777216.0F);
+  return unit_interval(bits[0]);
 }
 
 }  // namespace pelton

@@ -1,5 +1,5 @@
 // How a sequence's next tokens are chosen and when it ends; the fields that are built today, under
-// vLLM's names. A plain value: bounds are checked once, in server/convert.
+// vLLM's names. A plain value: bounds are checked once, in server/validate_sampling.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,16 @@
 namespace pelton {
 
 struct SamplingParams {
-  float temperature = 1.0F;       // 0: greedy
-  int top_k = 0;                  // 0: off
-  float top_p = 1.0F;             // 1: off
-  float min_p = 0.0F;             // 0: off
-  uint64_t seed = 0;              // the server mints one where the request names none
-  int max_tokens = 16;            // >= 1 when it reaches the engine, and within the context
-  int min_tokens = 0;             // end-of-sequence and stop token ids are banned before this count
-  std::vector<std::string> stop;  // strings that end the answer
+  float temperature = 1.0F;  // 0: greedy
+  int top_k = 0;             // 0: off
+  float top_p = 1.0F;        // 1: off
+  float min_p = 0.0F;        // 0: off
+  uint64_t seed = 0;         // the server mints one where the request names none
+  int max_tokens = 16;       // >= 1 when it reaches the engine, and within the context
+  // End-of-sequence and stop token ids are banned before this count, and stop strings are looked
+  // for only in the text after it.
+  int min_tokens = 0;
+  std::vector<std::string> stop;        // strings that end the answer
   std::vector<TokenId> stop_token_ids;  // ids that end the answer (besides the model's own EOS)
   bool include_stop_str_in_output = false;
   bool ignore_eos = false;  // EOS may be produced and does not end the answer

@@ -30,6 +30,17 @@ int64_t cgroup_number(const std::string& path) {
   return end == line.c_str() ? std::numeric_limits<int64_t>::max() : value;
 }
 
+// Page cache that the kernel gives back before it kills: counted in memory.current all the same.
+int64_t cgroup_reclaimable() {
+  std::ifstream stat("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  int64_t value = 0;
+  while (stat >> key >> value) {
+    if (key == "inactive_file") return value;
+  }
+  return 0;
+}
+
 int affinity_cores() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
@@ -88,7 +99,8 @@ int64_t available_memory_bytes() {
   }
   const int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
   if (limit != std::numeric_limits<int64_t>::max()) {
-    available = std::min(available, limit - cgroup_number("/sys/fs/cgroup/memory.current"));
+    const int64_t used = cgroup_number("/sys/fs/cgroup/memory.current") - cgroup_reclaimable();
+    available = std::min(available, limit - used);
   }
   return std::max<int64_t>(available, 0);
 }

@@ -13,7 +13,7 @@ namespace pelton {
 inline constexpr int64_t kMaxLayers = 1024;
 inline constexpr int64_t kMaxHidden = 65536;
 inline constexpr int64_t kMaxHeads = 1024;
-inline constexpr int64_t kMaxHeadDim = 1024;
+inline constexpr int64_t kMaxHeadDim = 512;  // what every backend's attention takes
 inline constexpr int64_t kMaxIntermediate = 1 << 19;
 inline constexpr int64_t kMaxVocab = 1 << 20;
 inline constexpr int64_t kMaxPositions = 1 << 24;

@@ -77,7 +77,7 @@ void EngineRequest::take_token(SampledToken sampled, bool full, TimePoint now) {
   bool show = true;
   FinishReason reason = judge(sampled.token, full, show);
   if (text_ != nullptr && show) {
-    TextStream::Delta delta = text_->append(sampled.token);
+    TextStream::Delta delta = text_->append(sampled.token, num_generated() > params_.min_tokens);
     output_.text += delta.text;
     if (delta.stopped) {
       reason = FinishReason::kStop;

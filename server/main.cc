@@ -2,6 +2,7 @@
 // device.
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -108,6 +109,23 @@ void print_examples(const ListenAddress& http, const ListenAddress& grpc, const 
   }
 }
 
+// Each connection takes a descriptor, and the usual soft limit is lower than what is served.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Descriptors that HTTP connections may take: the rest is for files, gRPC and health checks.
+int max_http_connections() {
+  constexpr rlim_t kOthers = 1024;
+  constexpr int kMost = 4096;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kMost + kOthers) return kMost;
+  return static_cast<int>(std::max<rlim_t>(limit.rlim_cur / 2, 16));
+}
+
 struct FrontEnds {
   std::unique_ptr<GrpcServer> grpc;
   std::unique_ptr<HttpServer> http;
@@ -127,6 +145,7 @@ StatusOr<FrontEnds> start_front_ends(const Options& options, InferenceService& s
   http_options.host = http.host;
   http_options.port = http.port;
   http_options.threads = options.http_threads;
+  http_options.max_connections = max_http_connections();
   http_options.keep_alive_timeout = std::chrono::seconds(options.keep_alive_timeout_s);
   http_options.cors_origins = split_commas(options.cors_allowed_origins);
   HttpDeps deps;
@@ -173,7 +192,11 @@ int serve(const Options& options, const Signals& signals) {
   InferenceServiceOptions service_options;
   service_options.tokenizer_threads = options.tokenizer_threads;
   InferenceService service(&host, &clock, service_options);
-  const auto live = [&model] { return model.engine().health().ok(); };
+  // Atomics only: answered while everything else is busy or stuck.
+  const auto live = [&] {
+    return model.engine().health().ok() &&
+           clock.now() - model.engine().heartbeat() < service_options.stalled_after;
+  };
   auto front = start_front_ends(options, service, auth, metrics, live);
   if (!front.ok()) return fail(front.status(), kExitFailed);
 
@@ -227,6 +250,7 @@ int main(int argc, char** argv) {
   }
   init_logging(log_options);
   for (const std::string& warning : options.warnings) log_warning(warning);
+  raise_descriptor_limit();
   const Signals signals;  // before any thread starts
   return serve(options, signals);
 }

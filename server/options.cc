@@ -217,6 +217,11 @@ StatusOr<std::string> read_command_line(std::span<const char* const> arguments, 
   return std::string();
 }
 
+// 127.0.0.0/8 as a literal: a name that begins so may be anywhere.
+bool is_loopback_ipv4(std::string_view host) {
+  return host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.npos;
+}
+
 // --host and --port fill what --http and --grpc leave open.
 Status apply_host_and_port(const Texts& texts, Options& options) {
   const auto given = [&](const char* name) { return texts.count(name) != 0; };
@@ -282,7 +287,7 @@ StatusOr<ListenAddress> parse_listen_address(std::string_view flag, std::string_
   }
   if (host.empty() || host.size() > 253) return bad("expected host:port");
   address.host = std::string(host);
-  address.loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
+  address.loopback = host == "localhost" || host == "::1" || is_loopback_ipv4(host);
   return address;
 }
 

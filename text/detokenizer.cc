@@ -37,10 +37,15 @@ class DetokenizerStream final : public TextStream {
       : decoder_(tokenizer, params.skip_special_tokens, at_start),
         stop_(params.stop, params.include_stop_str_in_output) {}
 
-  Delta append(TokenId token) override {
+  Delta append(TokenId token, bool may_stop) override {
     std::string text;
     decoder_.append(token, text);
     Delta delta;
+    if (!may_stop) {
+      stop_.finish(delta.text);
+      delta.text += text;
+      return delta;
+    }
     std::optional<std::string> stopped = stop_.append(text, delta.text);
     if (stopped) {
       delta.stopped = true;

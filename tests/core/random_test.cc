@@ -14,6 +14,12 @@ TEST_CASE("philox4x32 gives the published known answers") {
         std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
+TEST_CASE("the extreme words map inside the open unit interval") {
+  CHECK(unit_interval(0) > 0.0F);
+  CHECK(unit_interval(0xFFFFFFFFU) < 1.0F);
+  CHECK(unit_interval(0xFFFFFFFFU) > unit_interval(0xFFFFFDFFU));
+}
+
 TEST_CASE(
     "uniform draws stay inside the open unit interval and differ by seed and position and draw") {
   double sum = 0;

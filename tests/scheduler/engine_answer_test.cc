@@ -9,10 +9,11 @@ namespace {
 class LetterStream : public TextStream {
  public:
   explicit LetterStream(std::vector<std::string> stops) : stops_(std::move(stops)) {}
-  Delta append(TokenId token) override {
+  Delta append(TokenId token, bool may_stop) override {
     text_ += static_cast<char>('a' + token - 10);
+    if (!may_stop) from_ = text_.size();
     for (const std::string& stop : stops_) {
-      const size_t at = text_.find(stop);
+      const size_t at = text_.find(stop, from_);
       if (at == std::string::npos) continue;
       return {text_.substr(shown_, at - shown_), true, stop};
     }
@@ -26,6 +27,7 @@ class LetterStream : public TextStream {
   std::vector<std::string> stops_;
   std::string text_;
   size_t shown_ = 0;
+  size_t from_ = 0;  // stop strings before it do not count
 };
 
 class LetterFactory : public TextStreamFactory {
@@ -130,6 +132,18 @@ TEST_CASE("a stop string ends an answer and goes before the length as a reason")
   CHECK(answer.last.stop_string == "cd");
   CHECK(answer.last.usage.completion_tokens == 4);
   CHECK(h.engine->stats().steps == 4);
+}
+
+TEST_CASE("a stop string before min_tokens does not end an answer") {
+  LetterFactory text;
+  Letters h(&text);
+  Request request = h.request({1}, 20);
+  request.params.stop = {"b", "d", "f"};
+  request.params.min_tokens = 4;
+  const auto answer = h.ask(request);
+  CHECK(answer.text == "abcde");
+  CHECK(answer.last.stop_string == "f");
+  CHECK(answer.last.usage.completion_tokens == 6);
 }
 
 TEST_CASE("neither EOS nor a stop token is drawn before min_tokens") {

@@ -95,7 +95,9 @@ TEST_CASE("a public address needs a key") {
 TEST_CASE("listen addresses are parsed whole or refused") {
   CHECK(parse_listen_address("http", "[::1]:80")->host == "::1");
   CHECK(parse_listen_address("http", "localhost:0")->loopback);
+  CHECK(parse_listen_address("http", "127.1.2.3:80")->loopback);
   CHECK_FALSE(parse_listen_address("http", "0.0.0.0:80")->loopback);
+  CHECK_FALSE(parse_listen_address("http", "127.example.org:80")->loopback);
   for (const char* bad : {"", "x", ":80", "h:", "h:65536", "h:-1", "h:8x", "::1:80", "[::1:80"}) {
     INFO(bad);
     CHECK_FALSE(parse_listen_address("http", bad).ok());

@@ -43,7 +43,7 @@ Streamed stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids,
   const std::unique_ptr<TextStream> stream = detokenizer.start(prompt, params);
   Streamed result;
   for (const TokenId id : ids) {
-    const TextStream::Delta delta = stream->append(id);
+    const TextStream::Delta delta = stream->append(id, true);
     if (!is_well_formed_utf8(delta.text)) FAIL("a delta is not UTF-8");
     result.text += delta.text;
     if (delta.stopped) {
@@ -137,6 +137,24 @@ TEST_CASE("stop strings end the stream where they stand in the whole", "[text]")
     }
   }
   CHECK(stopped > 10'000);
+}
+
+TEST_CASE("text before stop strings may stop is released at once and ends nothing", "[text]") {
+  const auto tokenizer = tokenizer_from_json("bpe_gpt2");
+  const std::vector<TokenId> ids = *tokenizer->encode("one two one two", false);
+  SamplingParams params;
+  params.stop = {"two", "one two one"};
+  const auto stream = Detokenizer(*tokenizer).start({}, params);
+  std::string text;
+  size_t used = 0;
+  for (bool stopped = false; !stopped && used < ids.size(); ++used) {
+    const bool may_stop = used >= ids.size() / 2;
+    const TextStream::Delta delta = stream->append(ids[used], may_stop);
+    text += delta.text;
+    if (!may_stop) CHECK(text == tokenizer->decode(std::span(ids).first(used + 1), true));
+    stopped = delta.stopped;
+  }
+  CHECK(text == "one two one ");
 }
 
 TEST_CASE("an answer after a prompt keeps its leading space", "[text]") {

@@ -165,6 +165,9 @@ TEST_CASE("GGUF fields that do not fit together are refused by name", "[text]") 
   refused([](Fields& f) { f.bos_token_id = 1 << 20; }, invalid, "bos_token_id");
   refused([](Fields& f) { f.eos_token_id = -7; }, invalid, "eos_token_id");
   refused([](Fields& f) { f.tokens[7] = "\xFF"; }, invalid, "tokens");
+  // What work on a token grows with the square of is bounded.
+  refused([](Fields& f) { f.tokens[300] = std::string(1 << 20, 'x'); }, invalid, "1048576 bytes");
+  refused([](Fields& f) { f.tokens[2] = std::string(300, 'x'); }, invalid, "300 bytes");
 }
 
 TEST_CASE("a vocabulary beyond the bound is refused", "[text]") {

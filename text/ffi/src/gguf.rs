@@ -13,7 +13,9 @@ use crate::decoding::{byte_token, DecodeRule};
 use crate::error::{Failure, OrInvalid, Outcome};
 use crate::model::SharedModel;
 use crate::pre_tokenizers;
-use crate::tokenizer::{Parts, RoleIds, TokenTable, Tokenizer, Variant, IN_VOCAB, SPECIAL};
+use crate::tokenizer::{
+    long_token, Parts, RoleIds, TokenTable, Tokenizer, Variant, IN_VOCAB, MAX_TOKEN_BYTES, SPECIAL,
+};
 
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -44,6 +46,9 @@ pub struct Fields<'a> {
 impl Fields<'_> {
     fn check(&self, max_vocab: usize) -> Outcome<()> {
         let n = self.tokens.len();
+        if let Some(long) = self.tokens.iter().find(|token| token.len() > MAX_TOKEN_BYTES) {
+            return Err(long_token(long, MAX_TOKEN_BYTES));
+        }
         if n == 0 || n > max_vocab {
             return Err(Failure::invalid(format!(
                 "tokenizer.ggml.tokens: {n} tokens; 1 to {max_vocab} are supported"

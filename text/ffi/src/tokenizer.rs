@@ -86,6 +86,16 @@ pub struct Parts {
     pub suffix: Option<u32>,
 }
 
+/// Work on a token grows with the square of its length when merges are made from scores (GGUF's
+/// `llama`), and when content is searched for parts of control tokens. Real ones are far shorter.
+pub const MAX_TOKEN_BYTES: usize = 4096;
+pub const MAX_CONTROL_TOKEN_BYTES: usize = 256;
+
+pub fn long_token(token: &str, most: usize) -> Failure {
+    let start: String = token.chars().take(32).collect();
+    Failure::invalid(format!("token \"{start}...\" has {} bytes; at most {most} are supported", token.len()))
+}
+
 impl Tokenizer {
     pub fn from_json(json: &str, config: &str, max_vocab: usize) -> Outcome<Self> {
         let mut base: Variant = serde_json::from_str(json).or_invalid("tokenizer.json")?;
@@ -118,6 +128,10 @@ impl Tokenizer {
         let mut added: Vec<(u32, AddedToken)> =
             base.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).collect();
         added.sort_by_key(|(id, _)| *id);
+        let long = added.iter().find(|(_, t)| t.content.len() > MAX_CONTROL_TOKEN_BYTES);
+        if let Some((_, token)) = long {
+            return Err(long_token(&token.content, MAX_CONTROL_TOKEN_BYTES));
+        }
         let control_matcher = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(added.iter().map(|(_, t)| t.content.as_str()))
