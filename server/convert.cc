@@ -160,6 +160,7 @@ Status validate(const v1::TokenizeRequest& request, const ModelLimits& limits) {
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText:
       check.require("model", limits.has_tokenizer, "this model has no tokenizer");
+      check_text_fits("text", request.text().size(), limits, check);
       break;
     case v1::TokenizeRequest::kChat: {
       const FieldCheck chat = check.in("chat");
@@ -181,7 +182,7 @@ Status validate(const v1::DetokenizeRequest& request, const ModelLimits& limits)
   const FieldCheck check(&findings);
   check.bytes("model", request.model(), kMaxNameBytes);
   check.require("model", limits.has_tokenizer, "this model has no tokenizer");
-  check.token_ids("token_ids", request.token_ids(), kInt32Max, limits.vocab_size);
+  check.token_ids("token_ids", request.token_ids(), limits.max_model_len, limits.vocab_size);
   return findings.status();
 }
 

@@ -149,7 +149,48 @@ const Row<H> kChatRows[] = {
      [](H& h) { h.mutable_sampling()->set_max_tokens(kContext); }},
 };
 
+using T = v1::TokenizeRequest;
+const Row<T> kTokenizeRows[] = {
+    {"text", Verdict::kInvalid, [](T& t) { t.clear_text(); }},
+    {"text", Verdict::kFine, [](T& t) { t.set_text(std::string(2 * kContext, 'x')); }},
+    {"text", Verdict::kTooLong, [](T& t) { t.set_text(std::string(2 * kContext + 1, 'x')); }},
+    {"chat.messages", Verdict::kTooLong,
+     [](T& t) {
+       *t.mutable_chat() = chat();
+       first(*t.mutable_chat())->add_content()->set_text(std::string(2 * kContext, 'x'));
+     }},
+};
+
+using D = v1::DetokenizeRequest;
+void set_ids(D& d, int count, int id) {
+  for (int i = 0; i < count; ++i) d.add_token_ids(id);
+}
+const Row<D> kDetokenizeRows[] = {
+    {"token_ids", Verdict::kFine, [](D&) {}},
+    {"token_ids", Verdict::kFine, [](D& d) { set_ids(d, kContext, kVocab - 1); }},
+    {"token_ids", Verdict::kInvalid, [](D& d) { set_ids(d, kContext + 1, 1); }},
+    {"token_ids", Verdict::kInvalid, [](D& d) { set_ids(d, 1, kVocab); }},
+};
+
 }  // namespace
+
+TEST_CASE("what the tokenizer shall do is bounded by the context") {
+  ModelLimits bounds = limits();
+  bounds.longest_token_bytes = 2;
+  for (size_t i = 0; i < std::size(kTokenizeRows); ++i) {
+    CAPTURE(i);
+    v1::TokenizeRequest request;
+    request.set_text("x");
+    kTokenizeRows[i].change(request);
+    check_verdict(validate(request, bounds), kTokenizeRows[i].verdict, kTokenizeRows[i].field);
+  }
+  for (size_t i = 0; i < std::size(kDetokenizeRows); ++i) {
+    CAPTURE(i);
+    v1::DetokenizeRequest request;
+    kDetokenizeRows[i].change(request);
+    check_verdict(validate(request, bounds), kDetokenizeRows[i].verdict, kDetokenizeRows[i].field);
+  }
+}
 
 TEST_CASE("every field of Complete is bounded where its comment says") {
   for (size_t i = 0; i < std::size(kCompleteRows); ++i) {
