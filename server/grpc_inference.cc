@@ -1,5 +1,7 @@
 // pelton.v1.Inference over gRPC.
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -13,7 +15,8 @@ namespace {
 // A unary RPC that a worker answers: the answer comes back through the loop's mailbox, and finds
 // the stream gone where the client left.
 template <typename Req, typename Resp,
-          Status (InferenceService::*kRun)(Req, std::function<void(StatusOr<Resp>)>)>
+          Status (InferenceService::*kRun)(Req, std::function<void(StatusOr<Resp>)>,
+                                           InferenceService::Wanted)>
 class PooledHandler final : public RpcHandler {
  public:
   PooledHandler(RpcStream& stream, const GrpcServices& services)
@@ -32,13 +35,17 @@ class PooledHandler final : public RpcHandler {
         status.ok() ? stream->write_and_finish(bytes, status) : stream->finish(status);
       });
     };
-    const Status status = (services_.inference->*kRun)(std::move(request), std::move(done));
+    auto wanted = [left = left_] { return !*left; };
+    const Status status =
+        (services_.inference->*kRun)(std::move(request), std::move(done), std::move(wanted));
     if (!status.ok()) stream_.finish(status);
   }
+  void on_cancel() override { *left_ = true; }
 
  private:
   RpcStream& stream_;
   const GrpcServices& services_;
+  const std::shared_ptr<std::atomic<bool>> left_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 StatusOr<v1::EmbedResponse> embed(const GrpcServices& services, const v1::EmbedRequest& request) {

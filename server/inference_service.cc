@@ -81,9 +81,9 @@ class InferenceService::Impl {
                                         std::shared_ptr<OutputSink> sink);
 
   Status tokenize(v1::TokenizeRequest request,
-                  std::function<void(StatusOr<v1::TokenizeResponse>)> done);
+                  std::function<void(StatusOr<v1::TokenizeResponse>)> done, Wanted wanted);
   Status detokenize(v1::DetokenizeRequest request,
-                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done);
+                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done, Wanted wanted);
 
   // What is declared, validated and then refused.
   template <typename ApiRequest>
@@ -99,9 +99,18 @@ class InferenceService::Impl {
   bool idle() const;
 
  private:
+  struct Counted {
+    std::atomic<int>& count;
+    explicit Counted(std::atomic<int>& c) : count(c) { ++count; }
+    ~Counted() { --count; }
+  };
+
   const ModelLimits& limits(const ServedModel& model) const { return limits_.at(&model); }
   Status admit(ServedModel& model) const;
   Status submit_job(int64_t bytes, std::function<void()> job);
+  template <typename Response, typename Work>
+  Status submit_work(int64_t bytes, Work work, std::function<void(StatusOr<Response>)> done,
+                     Wanted wanted);
   void prepare(CallImpl& call);
 
   ModelHost* const models_;
@@ -129,15 +138,24 @@ Status InferenceService::Impl::submit_job(int64_t bytes, std::function<void()> j
   return overloaded("too many requests are being tokenized", kRetryAfter);
 }
 
+// Work that is a job by itself, unless the server exits or nobody waits any more by then.
+template <typename Response, typename Work>
+Status InferenceService::Impl::submit_work(int64_t bytes, Work work,
+                                           std::function<void(StatusOr<Response>)> done,
+                                           Wanted wanted) {
+  return submit_job(
+      bytes, [this, work = std::move(work), done = std::move(done), wanted = std::move(wanted)] {
+        if (stopping_) return done(draining_error());
+        if (wanted && !wanted()) return done(absl::CancelledError("the client has left"));
+        done(work());
+      });
+}
+
 template <typename ApiRequest>
 StatusOr<std::shared_ptr<Call>> InferenceService::Impl::start(ApiRequest request,
                                                               CallContext context,
                                                               std::shared_ptr<OutputSink> sink) {
-  struct Counted {
-    std::atomic<int>& count;
-    explicit Counted(std::atomic<int>& c) : count(c) { ++count; }
-    ~Counted() { --count; }
-  } const counted(starting_);
+  const Counted counted(starting_);
   if (draining_) return draining_error();
   if (clock_->now() >= context.deadline) return deadline_exceeded();
   PELTON_ASSIGN_OR_RETURN(const auto model, models_->find(request.model()));
@@ -181,7 +199,10 @@ void InferenceService::Impl::prepare(CallImpl& call) {
 }
 
 Status InferenceService::Impl::tokenize(v1::TokenizeRequest request,
-                                        std::function<void(StatusOr<v1::TokenizeResponse>)> done) {
+                                        std::function<void(StatusOr<v1::TokenizeResponse>)> done,
+                                        Wanted wanted) {
+  const Counted counted(starting_);
+  if (draining_) return draining_error();
   PELTON_ASSIGN_OR_RETURN(const auto model, models_->find(request.model()));
   const ModelLimits& bounds = limits(*model);
   PELTON_RETURN_IF_ERROR(validate(request, bounds));
@@ -202,21 +223,25 @@ Status InferenceService::Impl::tokenize(v1::TokenizeRequest request,
     }
     return response;
   };
-  return submit_job(bytes, [work = std::move(work), done = std::move(done)] { done(work()); });
+  return submit_work(bytes, std::move(work), std::move(done), std::move(wanted));
 }
 
 Status InferenceService::Impl::detokenize(
-    v1::DetokenizeRequest request, std::function<void(StatusOr<v1::DetokenizeResponse>)> done) {
+    v1::DetokenizeRequest request, std::function<void(StatusOr<v1::DetokenizeResponse>)> done,
+    Wanted wanted) {
+  const Counted counted(starting_);
+  if (draining_) return draining_error();
   PELTON_ASSIGN_OR_RETURN(const auto model, models_->find(request.model()));
   PELTON_RETURN_IF_ERROR(validate(request, limits(*model)));
   const auto bytes = static_cast<int64_t>(request.ByteSizeLong());
-  return submit_job(bytes, [model, request = std::move(request), done = std::move(done)] {
+  auto work = [model, request = std::move(request)] {
     const auto& ids = request.token_ids();
     v1::DetokenizeResponse response;
     response.set_text(model->tokenizer()->decode({ids.data(), static_cast<size_t>(ids.size())},
                                                  request.skip_special_tokens()));
-    done(std::move(response));
-  });
+    return response;
+  };
+  return submit_work(bytes, std::move(work), std::move(done), std::move(wanted));
 }
 
 bool InferenceService::Impl::ready() const {
@@ -251,13 +276,15 @@ StatusOr<std::shared_ptr<Call>> InferenceService::start(v1::ChatRequest request,
 }
 
 Status InferenceService::tokenize(v1::TokenizeRequest request,
-                                  std::function<void(StatusOr<v1::TokenizeResponse>)> done) {
-  return impl_->tokenize(std::move(request), std::move(done));
+                                  std::function<void(StatusOr<v1::TokenizeResponse>)> done,
+                                  Wanted wanted) {
+  return impl_->tokenize(std::move(request), std::move(done), std::move(wanted));
 }
 
 Status InferenceService::detokenize(v1::DetokenizeRequest request,
-                                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done) {
-  return impl_->detokenize(std::move(request), std::move(done));
+                                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done,
+                                    Wanted wanted) {
+  return impl_->detokenize(std::move(request), std::move(done), std::move(wanted));
 }
 
 v1::ListModelsResponse InferenceService::list_models() const {

@@ -79,10 +79,12 @@ class InferenceService {
                                         std::shared_ptr<OutputSink> sink);
 
   // Run on the worker pool; `done` is called there, once, unless an error is returned at once.
+  // `wanted`, where given, is asked there before the work begins: CANCELLED where it says no.
+  using Wanted = std::function<bool()>;
   Status tokenize(v1::TokenizeRequest request,
-                  std::function<void(StatusOr<v1::TokenizeResponse>)> done);
+                  std::function<void(StatusOr<v1::TokenizeResponse>)> done, Wanted wanted = {});
   Status detokenize(v1::DetokenizeRequest request,
-                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done);
+                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done, Wanted wanted = {});
 
   v1::ListModelsResponse list_models() const;
   StatusOr<v1::Model> get_model(std::string_view name) const;

@@ -198,6 +198,44 @@ TEST_CASE("a drain refuses what is new and lets what runs end") {
   CHECK(f.nothing_left());
 }
 
+TEST_CASE("a drain and an exit and a client's leaving hold for the tokenizer too") {
+  ServiceFixture f({}, {.max_tokenizing_requests = 1000});
+  const auto release = f.block_worker();
+  v1::TokenizeRequest request;
+  request.set_text("abc");
+  Status unwanted;
+  std::vector<Status> ends;
+  std::promise<void> exiting, first;
+  const std::shared_future<void> begun = exiting.get_future().share();
+  REQUIRE(f.service
+              ->tokenize(
+                  request, [&](const auto& result) { unwanted = result.status(); },
+                  [] { return false; })
+              .ok());
+  for (int i = 0; i < 200; ++i) {
+    REQUIRE(f.service
+                ->tokenize(request,
+                           [&, begun](const auto& result) {
+                             ends.push_back(result.status());
+                             if (ends.size() == 1) first.set_value();
+                             begun.wait();
+                             std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                           })
+                .ok());
+  }
+  f.service->drain();
+  CHECK(error_reason(f.service->tokenize(request, [](const auto&) {})) == "DRAINING");
+  CHECK(error_reason(f.service->detokenize({}, [](const auto&) {})) == "DRAINING");
+  release->set_value();
+  first.get_future().wait();
+  exiting.set_value();
+  f.service = nullptr;
+  CHECK(unwanted.code() == absl::StatusCode::kCancelled);
+  REQUIRE(ends.size() == 200);
+  CHECK(ends.front().ok());  // a drain lets end what was taken
+  CHECK(error_reason(ends.back()) == "DRAINING");
+}
+
 TEST_CASE("a failed device makes the service not ready and its requests end with an error") {
   ServiceFixture f;
   CHECK(f.service->ready());

@@ -306,7 +306,8 @@ StatusOr<std::shared_ptr<Call>> InferenceService::start(v1::ChatRequest request,
 }
 
 Status InferenceService::tokenize(v1::TokenizeRequest request,
-                                  std::function<void(StatusOr<v1::TokenizeResponse>)> done) {
+                                  std::function<void(StatusOr<v1::TokenizeResponse>)> done,
+                                  Wanted) {
   {
     const std::lock_guard lock(state().mutex);
     if (!state().refusal.ok()) return state().refusal;
@@ -325,7 +326,8 @@ Status InferenceService::tokenize(v1::TokenizeRequest request,
 }
 
 Status InferenceService::detokenize(v1::DetokenizeRequest request,
-                                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done) {
+                                    std::function<void(StatusOr<v1::DetokenizeResponse>)> done,
+                                    Wanted) {
   v1::DetokenizeResponse response;
   for (const int32_t id : request.token_ids()) {
     if (id < 0 || id > 127) {
