@@ -79,43 +79,59 @@ void HttpSession::handle_models() {
 
 namespace {
 
-// Where a result of the worker pool waits for the connection that asked for it. The connection's
-// thread alone touches it: the worker posts there.
+// Where a result of the worker pool waits for the connection that asked for it. That connection's
+// coroutine owns it alone, and its thread alone touches it: a worker may well end after both.
 template <typename Response>
 struct Awaited {
-  explicit Awaited(asio::io_context& context) : timer(context) {}
   std::optional<StatusOr<Response>> result;
-  asio::steady_timer timer;  // cancelled when the result is there
 };
 
+template <typename Response>
+std::function<void(StatusOr<Response>)> post_result(
+    const std::shared_ptr<Awaited<Response>>& awaited, std::shared_ptr<HttpMailbox> mailbox,
+    asio::steady_timer& wake) {
+  return [weak = std::weak_ptr(awaited), mailbox = std::move(mailbox),
+          &wake](StatusOr<Response> response) {
+    mailbox->post([weak, &wake, response = std::move(response)]() mutable {
+      const auto waiting = weak.lock();
+      if (waiting == nullptr) return;
+      waiting->result = std::move(response);
+      wake.cancel();  // the connection's, which is there as long as what its coroutine owns
+    });
+  };
+}
+
+Status stopping_error() {
+  Status status = absl::UnavailableError("the server is draining and stops");
+  set_error_reason(status, "DRAINING");
+  return status;
+}
+
 }  // namespace
+
+// Until wake().
+HttpSession::Awaitable<> HttpSession::sleep() {
+  boost::system::error_code ignored;
+  wake_timer_.expires_at(std::chrono::steady_clock::time_point::max());
+  co_await wake_timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+}
 
 HttpSession::Awaitable<> HttpSession::handle_tokenize() {
   FieldNames names;
   bool with_strings = false;
   StatusOr<v1::TokenizeRequest> request = parse_tokenize_body(parser_->get().body(), &names);
   Status status = request.status();
-  auto awaited = std::make_shared<Awaited<v1::TokenizeResponse>>(thread_.context());
+  const auto awaited = std::make_shared<Awaited<v1::TokenizeResponse>>();
   if (status.ok()) {
     with_strings = request->return_token_strings();
-    status = shared_.deps.service->tokenize(
-        *std::move(request),
-        [awaited, mailbox = thread_.mailbox()](StatusOr<v1::TokenizeResponse> response) {
-          mailbox->post([awaited, response = std::move(response)]() mutable {
-            awaited->result = std::move(response);
-            awaited->timer.cancel();
-          });
-        });
+    status = shared_.deps.service->tokenize(*std::move(request),
+                                            post_result(awaited, thread_.mailbox(), wake_timer_));
   }
-  while (status.ok() && !awaited->result && !closing_) {
-    boost::system::error_code ignored;
-    awaited->timer.expires_after(std::chrono::seconds(1));
-    co_await awaited->timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-  }
-  if (awaited->result) status = awaited->result->status();
+  while (status.ok() && !awaited->result && !closing_) co_await sleep();
+  if (status.ok()) status = awaited->result ? awaited->result->status() : stopping_error();
   if (!status.ok()) {
     reply_ = error_reply(status, names);
-  } else if (awaited->result) {
+  } else {
     append_tokenize(reply_.body, **awaited->result, with_strings);
   }
 }
@@ -123,26 +139,16 @@ HttpSession::Awaitable<> HttpSession::handle_tokenize() {
 HttpSession::Awaitable<> HttpSession::handle_detokenize() {
   StatusOr<v1::DetokenizeRequest> request = parse_detokenize_body(parser_->get().body());
   Status status = request.status();
-  auto awaited = std::make_shared<Awaited<v1::DetokenizeResponse>>(thread_.context());
+  const auto awaited = std::make_shared<Awaited<v1::DetokenizeResponse>>();
   if (status.ok()) {
-    status = shared_.deps.service->detokenize(
-        *std::move(request),
-        [awaited, mailbox = thread_.mailbox()](StatusOr<v1::DetokenizeResponse> response) {
-          mailbox->post([awaited, response = std::move(response)]() mutable {
-            awaited->result = std::move(response);
-            awaited->timer.cancel();
-          });
-        });
+    status = shared_.deps.service->detokenize(*std::move(request),
+                                              post_result(awaited, thread_.mailbox(), wake_timer_));
   }
-  while (status.ok() && !awaited->result && !closing_) {
-    boost::system::error_code ignored;
-    awaited->timer.expires_after(std::chrono::seconds(1));
-    co_await awaited->timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-  }
-  if (awaited->result) status = awaited->result->status();
+  while (status.ok() && !awaited->result && !closing_) co_await sleep();
+  if (status.ok()) status = awaited->result ? awaited->result->status() : stopping_error();
   if (!status.ok()) {
     reply_ = error_reply(status, FieldNames());
-  } else if (awaited->result) {
+  } else {
     append_detokenize(reply_.body, **awaited->result);
   }
 }
@@ -188,9 +194,7 @@ HttpSession::Awaitable<> HttpSession::handle_generation() {
     watch_client();
     // Until the whole answer is there (or sent, where it is a stream), or its reader is not.
     while (!gone_ && !(stream_open_ ? stream_ended_ && out_.empty() : generation_->settled())) {
-      boost::system::error_code ignored;
-      wake_timer_.expires_at(std::chrono::steady_clock::time_point::max());
-      co_await wake_timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+      co_await sleep();
     }
     stop_watching();
     streamed_ = stream_open_;

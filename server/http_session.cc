@@ -77,6 +77,7 @@ void HttpSession::start() {
 void HttpSession::close() {
   closing_ = true;
   if (generation_ != nullptr) give_up();
+  wake();
   Error ignored;
   socket_.cancel(ignored);
 }
@@ -140,7 +141,9 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
   if (proceed) co_await handle();
   release_body();
   if (gone_) co_return false;
-  if (body_unread_ || shared_.draining.load(std::memory_order_relaxed)) keep_alive_ = false;
+  if (body_unread_ || closing_ || shared_.draining.load(std::memory_order_relaxed)) {
+    keep_alive_ = false;
+  }
   bool written = streamed_;
   if (!streamed_) written = co_await write_reply();
   parser_.reset();

@@ -72,6 +72,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // http_handlers.cc: the routes
   Awaitable<> handle();
   void handle_models();
+  Awaitable<> sleep();
   Awaitable<> handle_tokenize();
   Awaitable<> handle_detokenize();
   Awaitable<> handle_generation();

@@ -252,6 +252,36 @@ TEST_CASE("a drained server closes connections after their answer and stays reac
   CHECK(gateway.ask("GET", "/health").status == 200);
 }
 
+TEST_CASE("a stop while the pool tokenises is 503 and what the pool answers later is dropped") {
+  Gateway gateway;
+  gateway.core.hold_pool();
+  RawClient tokenize(gateway.port());
+  tokenize.send(http_request("POST", "/tokenize", kPrompt));
+  RawClient detokenize(gateway.port());
+  detokenize.send(http_request("POST", "/detokenize", R"({"tokens":[97]})"));
+  REQUIRE(eventually([&] { return gateway.core.held() == 2; }));
+  gateway.server->stop();
+  for (RawClient* client : {&tokenize, &detokenize}) {
+    const RawResponse reply = client->read_response();
+    CHECK(reply.status == 503);
+    CHECK(reply.headers.at("connection") == "close");
+    CHECK(reply.body.find("draining") != std::string::npos);
+    CHECK(client->at_end());
+  }
+  gateway.server.reset();
+  gateway.core.let_go();
+}
+
+TEST_CASE("the pool's answer reaches the connection that waits for it") {
+  Gateway gateway;
+  gateway.core.hold_pool();
+  RawClient client(gateway.port());
+  client.send(http_request("POST", "/tokenize", kPrompt));
+  REQUIRE(eventually([&] { return gateway.core.held() == 1; }));
+  gateway.core.let_go();
+  CHECK(client.read_response().body.find(R"("tokens":[112])") != std::string::npos);
+}
+
 TEST_CASE("connections beyond the limit get 503 but for health and their places are given back") {
   HttpOptions options;
   options.max_connections = 2;

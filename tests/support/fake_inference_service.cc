@@ -16,6 +16,8 @@ struct State {
   bool ready = true;
   bool draining = false;
   bool end_cancelled = true;
+  bool hold = false;
+  std::vector<std::function<void()>> held;
   std::atomic<uint64_t> next_id{1};
 };
 
@@ -160,6 +162,17 @@ class ScriptedCall final : public Call {
   bool filled_ = false;
 };
 
+void answer_or_hold(std::function<void()> answer) {
+  {
+    const std::lock_guard lock(state().mutex);
+    if (state().hold) {
+      state().held.push_back(std::move(answer));
+      return;
+    }
+  }
+  answer();
+}
+
 StatusOr<std::shared_ptr<Call>> start_call(FakeCall call) {
   std::vector<std::string> texts;
   {
@@ -199,7 +212,28 @@ void FakeCore::reset() {
   state().refusal = {};
   state().texts.clear();
   state().ready = state().end_cancelled = true;
-  state().draining = false;
+  state().draining = state().hold = false;
+  state().held.clear();
+}
+
+void FakeCore::hold_pool() {
+  const std::lock_guard lock(state().mutex);
+  state().hold = true;
+}
+
+size_t FakeCore::held() const {
+  const std::lock_guard lock(state().mutex);
+  return state().held.size();
+}
+
+void FakeCore::let_go() {
+  std::vector<std::function<void()>> held;
+  {
+    const std::lock_guard lock(state().mutex);
+    state().hold = false;
+    held.swap(state().held);
+  }
+  for (auto& answer : held) answer();
 }
 
 void FakeCore::refuse_with(Status status) {
@@ -321,7 +355,7 @@ Status InferenceService::tokenize(v1::TokenizeRequest request,
     response.add_token_ids(message.content_size());
   }
   response.set_max_model_len(2048);
-  done(response);
+  answer_or_hold([done = std::move(done), response] { done(response); });
   return absl::OkStatus();
 }
 
@@ -336,7 +370,7 @@ Status InferenceService::detokenize(v1::DetokenizeRequest request,
     }
     response.mutable_text()->push_back(static_cast<char>(id));
   }
-  done(response);
+  answer_or_hold([done = std::move(done), response] { done(response); });
   return absl::OkStatus();
 }
 

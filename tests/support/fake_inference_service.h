@@ -33,6 +33,10 @@ class FakeCore {
   // Every call is answered at once, on another thread's behalf, with these texts and a stop.
   void answer_with(std::vector<std::string> texts);
   void set_ready(bool ready);
+  // tokenize() and detokenize() answer no more, until let_go() answers those that wait.
+  void hold_pool();
+  size_t held() const;
+  void let_go();
 
   std::vector<FakeCall> calls() const;
   size_t started() const;
