@@ -1,7 +1,5 @@
 #include "bench/ceilings.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -9,6 +7,10 @@
 #include "cpu/machine.h"
 #include "cpu/memory.h"
 #include "cpu/thread_pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace pelton::bench {
 namespace {
@@ -19,8 +21,27 @@ constexpr int kPasses = 8;
 // Keeps a value from being optimised away.
 std::atomic<uint64_t> g_sink{0};
 
+void read_all_scalar(const uint8_t* data, int64_t bytes) {
+  uint64_t sum = 0;
+  for (int64_t at = 0; at < bytes; at += 8) sum ^= *reinterpret_cast<const uint64_t*>(data + at);
+  g_sink += sum;
+}
+
+// Multiplies and adds without vectors of ours: what a plain build of the kernels could reach.
+double fma_scalar() {
+  constexpr int kPlain = 16;
+  constexpr int64_t kSteps = 2'000'000;
+  float acc[kPlain];
+  for (int i = 0; i < kPlain; ++i) acc[i] = static_cast<float>(i);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    for (float& a : acc) a = a * 0.999F + 1e-3F;
+  }
+  for (const float a : acc) g_sink += static_cast<uint64_t>(a);
+  return 2.0 * kPlain * kSteps;
+}
+
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) void read_all(const uint8_t* data, int64_t bytes) {
+__attribute__((target("avx2"))) void read_all_avx2(const uint8_t* data, int64_t bytes) {
   __m256i sum[4] = {};
   for (int64_t at = 0; at < bytes; at += 128) {
     __builtin_prefetch(data + at + 2048);
@@ -71,19 +92,19 @@ __attribute__((target("avx2,fma"))) double fma_avx2() {
   return 2.0 * 8 * kNarrow * kFmaSteps;
 }
 
+void read_all(const uint8_t* data, int64_t bytes) {
+  cpu::has_avx2() ? read_all_avx2(data, bytes) : read_all_scalar(data, bytes);
+}
 double fma_work() {
   if (cpu::has_avx512()) return fma_avx512();
-  if (cpu::has_avx2()) return fma_avx2();
-  return 0;
+  return cpu::has_avx2() ? fma_avx2() : fma_scalar();
 }
 #else
 void read_all(const uint8_t* data, int64_t bytes) {
-  uint64_t sum = 0;
-  for (int64_t at = 0; at < bytes; at += 8) sum ^= *reinterpret_cast<const uint64_t*>(data + at);
-  g_sink += sum;
+  read_all_scalar(data, bytes);
 }
 double fma_work() {
-  return 0;
+  return fma_scalar();
 }
 #endif
 

@@ -55,10 +55,9 @@ void draw_progress(int done, int total, int concurrency) {
 }
 
 StatusOr<BenchTargetFactory> make_factory(const BenchFlags& flags) {
-  if (!flags.url.empty()) {
-    return openai_bench_target(flags.url, flags.connection.api_key, flags.model);
-  }
-  return grpc_bench_target(flags.connection.server, flags.connection.api_key, flags.model);
+  const ClientOptions options = flags.connection.options();
+  if (flags.url.empty()) return grpc_bench_target(options, flags.model);
+  return openai_bench_target(flags.url, options.api_key, flags.model, options.timeout);
 }
 
 StatusOr<std::vector<BenchSummary>> run_all(const BenchFlags& flags) {

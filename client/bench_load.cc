@@ -6,7 +6,6 @@
 #include <mutex>
 #include <thread>
 
-#include "client/client.h"
 #include "core/random.h"
 
 namespace pelton {
@@ -117,12 +116,8 @@ void TokenTimer::finish(BenchResult& result) const {
   result.itl_s = itl_s_;
 }
 
-BenchTargetFactory grpc_bench_target(const std::string& server, const std::string& api_key,
-                                     const std::string& model) {
+BenchTargetFactory grpc_bench_target(const ClientOptions& options, const std::string& model) {
   return [=]() -> StatusOr<std::unique_ptr<BenchTarget>> {
-    ClientOptions options;
-    options.server = server;
-    options.api_key = api_key;
     return std::make_unique<GrpcTarget>(options, model);
   };
 }

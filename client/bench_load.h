@@ -3,11 +3,13 @@
 // ITL gap between two tokens, TPOT (E2EL - TTFT) / (tokens - 1), E2EL send to last token.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "client/client.h"
 #include "core/status.h"
 
 namespace pelton {
@@ -38,12 +40,12 @@ class BenchTarget {
 };
 using BenchTargetFactory = std::function<StatusOr<std::unique_ptr<BenchTarget>>()>;
 
-// `server`: gRPC host:port.
-BenchTargetFactory grpc_bench_target(const std::string& server, const std::string& api_key,
-                                     const std::string& model);
+BenchTargetFactory grpc_bench_target(const ClientOptions& options, const std::string& model);
 // `url`: http://host:port of any server that speaks OpenAI's API; a trailing /v1 is accepted.
+// `timeout`: longest silence within an answer; 0: none.
 StatusOr<BenchTargetFactory> openai_bench_target(const std::string& url, const std::string& api_key,
-                                                 const std::string& model);
+                                                 const std::string& model,
+                                                 std::chrono::milliseconds timeout);
 
 // Times the tokens of one streamed answer.
 class TokenTimer {

@@ -26,8 +26,12 @@ struct Endpoint {
 
 class OpenAiTarget final : public BenchTarget {
  public:
-  OpenAiTarget(Endpoint endpoint, std::string api_key, std::string model)
-      : endpoint_(std::move(endpoint)), api_key_(std::move(api_key)), model_(std::move(model)) {}
+  OpenAiTarget(Endpoint endpoint, std::string api_key, std::string model,
+               std::chrono::milliseconds timeout)
+      : endpoint_(std::move(endpoint)),
+        api_key_(std::move(api_key)),
+        model_(std::move(model)),
+        timeout_(timeout) {}
 
   BenchResult run(const BenchRequest& request) override {
     BenchResult result;
@@ -76,6 +80,10 @@ class OpenAiTarget final : public BenchTarget {
     asio::ip::tcp::resolver resolver(io_);
     stream_.connect(resolver.resolve(endpoint_.host, endpoint_.port));
     stream_.socket().set_option(asio::ip::tcp::no_delay(true));
+    // Blocking reads know no deadline of Beast's: the socket's own ends them.
+    const timeval silence = {timeout_.count() / 1000, (timeout_.count() % 1000) * 1000};
+    setsockopt(stream_.socket().native_handle(), SOL_SOCKET, SO_RCVTIMEO, &silence,
+               sizeof(silence));
     buffer_.clear();
   }
 
@@ -150,6 +158,7 @@ class OpenAiTarget final : public BenchTarget {
   Endpoint endpoint_;
   std::string api_key_;
   std::string model_;
+  std::chrono::milliseconds timeout_;
   asio::io_context io_;
   beast::tcp_stream stream_{io_};
   beast::flat_buffer buffer_;
@@ -159,18 +168,22 @@ class OpenAiTarget final : public BenchTarget {
 }  // namespace
 
 StatusOr<BenchTargetFactory> openai_bench_target(const std::string& url, const std::string& api_key,
-                                                 const std::string& model) {
+                                                 const std::string& model,
+                                                 std::chrono::milliseconds timeout) {
   std::string rest = url;
   if (!rest.starts_with("http://")) {
     return absl::InvalidArgumentError("--url starts with http:// (no TLS here)");
   }
   rest = rest.substr(7);
   if (const size_t slash = rest.find('/'); slash != rest.npos) rest.resize(slash);
-  const size_t colon = rest.rfind(':');
-  const Endpoint endpoint = {rest.substr(0, colon),
+  // An IPv6 host stands in brackets, which the resolver does not want.
+  const bool bracketed = rest.starts_with('[') && rest.find(']') != rest.npos;
+  const size_t host_end = bracketed ? rest.find(']') : std::min(rest.find(':'), rest.size());
+  const size_t colon = rest.find(':', host_end);
+  const Endpoint endpoint = {bracketed ? rest.substr(1, host_end - 1) : rest.substr(0, host_end),
                              colon == rest.npos ? "80" : rest.substr(colon + 1)};
   return BenchTargetFactory([=]() -> StatusOr<std::unique_ptr<BenchTarget>> {
-    return std::make_unique<OpenAiTarget>(endpoint, api_key, model);
+    return std::make_unique<OpenAiTarget>(endpoint, api_key, model, timeout);
   });
 }
 

@@ -1,6 +1,6 @@
 // The CPU backend: float32 activations, weights quantised as the file has them, the reference that
-// every other backend is held to. Its results depend neither on the number of threads nor on the
-// instruction set.
+// every other backend is held to. On one machine its results depend neither on the number of threads
+// nor on the instruction set (the C library's cos, sin, exp and log may differ between machines).
 #pragma once
 
 #include <memory>

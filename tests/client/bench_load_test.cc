@@ -74,8 +74,8 @@ TEST_CASE("token times count each token of a message as a gap") {
 }
 
 TEST_CASE("only plain http urls are taken") {
-  CHECK_FALSE(openai_bench_target("https://x", "", "").ok());
-  CHECK(openai_bench_target("http://127.0.0.1:8000/v1", "", "").ok());
+  CHECK_FALSE(openai_bench_target("https://x", "", "", {}).ok());
+  CHECK(openai_bench_target("http://127.0.0.1:8000/v1", "", "", {}).ok());
 }
 
 }  // namespace pelton
