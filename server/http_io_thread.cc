@@ -180,7 +180,7 @@ void HttpIoThread::adopt(int fd, tcp protocol, HttpSession::Carried carried) {
 
 void HttpIoThread::expect(RequestId id, std::shared_ptr<HttpGeneration> generation, int call) {
   expected_[id] = {std::move(generation), call};
-  calls_in_flight_.store(static_cast<int>(expected_.size()), std::memory_order_relaxed);
+  calls_in_flight_ = static_cast<int>(expected_.size());
 }
 
 // All deltas are merged into their requests first, then each request writes once: a thread that
@@ -198,7 +198,7 @@ void HttpIoThread::take(std::vector<RequestOutput> outputs) {
     HttpSession* session = generation->session();
     if (session != nullptr && session->mark_touched()) touched_.push_back(session);
   }
-  calls_in_flight_.store(static_cast<int>(expected_.size()), std::memory_order_relaxed);
+  calls_in_flight_ = static_cast<int>(expected_.size());
   for (HttpSession* session : touched_) session->on_outputs();
 }
 

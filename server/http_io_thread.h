@@ -72,7 +72,10 @@ class HttpIoThread {
   bool is_front() const { return front_; }
   boost::asio::io_context& context() { return context_; }
   const std::shared_ptr<HttpMailbox>& mailbox() const { return mailbox_; }
-  int calls_in_flight() const { return calls_in_flight_.load(std::memory_order_relaxed); }
+  // Calls whose last output is to come, and requests from their handling to their reply's last
+  // byte.
+  int in_flight() const { return calls_in_flight_ + replies_in_flight_; }
+  std::atomic<int>& replies_in_flight() { return replies_in_flight_; }
 
   void add(HttpSession* session) { sessions_.insert(session); }
   void remove(HttpSession* session) { sessions_.erase(session); }
@@ -103,6 +106,7 @@ class HttpIoThread {
   std::unordered_map<RequestId, Expected> expected_;
   std::vector<HttpSession*> touched_;  // reused
   std::atomic<int> calls_in_flight_{0};
+  std::atomic<int> replies_in_flight_{0};
   bool stopping_ = false;
   TimePoint stop_by_{};
   std::thread thread_;

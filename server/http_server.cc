@@ -87,8 +87,8 @@ int HttpServer::connections() const {
 }
 
 int HttpServer::calls_in_flight() const {
-  int total = 0;
-  for (const auto& worker : shared_->workers) total += worker->calls_in_flight();
+  int total = shared_->front->in_flight();
+  for (const auto& worker : shared_->workers) total += worker->in_flight();
   return total;
 }
 

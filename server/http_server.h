@@ -60,6 +60,7 @@ class HttpServer {
   // Closes everything; what is in flight is cancelled. Returns when all threads have ended.
   void stop();
   int connections() const;
+  // Generations until their last output, and any request until its reply is written.
   int calls_in_flight() const;
 
  private:

@@ -138,6 +138,23 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
     proceed = state == Read::kOk;
     body_unread_ = !proceed;
   }
+  const bool written = co_await answer(proceed);
+  if (gone_) co_return false;
+  parser_.reset();
+  served_ = true;
+  if (written && body_unread_) co_await linger();
+  co_return written&& keep_alive_;
+}
+
+// Counts as in flight until the last byte is written; a drain waits for that.
+HttpSession::Awaitable<bool> HttpSession::answer(bool proceed) {
+  struct Counted {
+    std::atomic<int>& count;
+    explicit Counted(std::atomic<int>& c) : count(c) { ++count; }
+    ~Counted() { --count; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+  } const counted(thread_.replies_in_flight());
   if (proceed) co_await handle();
   release_body();
   if (gone_) co_return false;
@@ -146,10 +163,7 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
   }
   bool written = streamed_;
   if (!streamed_) written = co_await write_reply();
-  parser_.reset();
-  served_ = true;
-  if (written && body_unread_) co_await linger();
-  co_return written&& keep_alive_;
+  co_return written;
 }
 
 HttpSession::Awaitable<HttpSession::Read> HttpSession::read_header() {

@@ -54,7 +54,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // http_session.cc: the connection
   Awaitable<> run();
-  Awaitable<bool> serve_one();  // false: the connection is done
+  Awaitable<bool> serve_one();           // false: the connection is done
+  Awaitable<bool> answer(bool proceed);  // false: not written
   Awaitable<Read> read_header();
   Awaitable<Read> read_body();
   Awaitable<bool> write_reply();

@@ -331,7 +331,7 @@ TEST_CASE("many clients at once each get their own answer") {
   }
   for (auto& client : clients) client.join();
   CHECK(good == 400);
-  CHECK(gateway.server->calls_in_flight() == 0);
+  CHECK(eventually([&] { return gateway.server->calls_in_flight() == 0; }));
 }
 
 }  // namespace pelton

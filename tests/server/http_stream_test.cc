@@ -258,6 +258,24 @@ TEST_CASE("a large answer reaches a client that reads slowly whole") {
   CHECK(reply.body.size() > (size_t{8} << 20));
 }
 
+TEST_CASE("an answer counts as in flight until its last byte is written") {
+  Gateway gateway;
+  RawClient client(gateway.port(), 4096);
+  client.send(http_request("POST", "/v1/completions", kUnary));
+  REQUIRE(eventually([&] { return gateway.core.started() == 1; }));
+  CHECK(gateway.server->calls_in_flight() > 0);
+  const std::string piece(1 << 20, 'w');
+  for (int i = 1; i <= 16; ++i) gateway.core.send_text(0, piece, i);
+  gateway.core.finish(0);
+  pollfd poller{client.descriptor(), POLLIN, 0};
+  REQUIRE(::poll(&poller, 1, 20000) == 1);  // more than the socket's buffers take is to come
+  CHECK(gateway.server->calls_in_flight() > 0);
+  const RawResponse reply = client.read_response();
+  CHECK(reply.complete);
+  CHECK(reply.body.size() > (size_t{16} << 20));
+  CHECK(eventually([&] { return gateway.server->calls_in_flight() == 0; }));
+}
+
 TEST_CASE("silence is filled with comments that open the stream") {
   HttpOptions options;
   options.sse_keep_alive = std::chrono::milliseconds(20);
