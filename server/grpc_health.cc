@@ -1,5 +1,6 @@
 // grpc.health.v1 over gRPC: SERVING while a model is loaded and healthy and no drain has begun.
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -55,7 +56,9 @@ class WatchHandler final : public RpcHandler {
     const StatusOr<bool> known = is_known(request.service());
     if (!known.ok()) return stream_.finish(known.status());
     known_ = *known;
-    stream_.loop().add_health_watcher(stream_.key(), [this] { tell(); });
+    if (!stream_.loop().add_health_watcher(stream_.key(), [this] { tell(); })) {
+      return stream_.finish(overloaded("too many watch the health", std::chrono::seconds(1)));
+    }
     tell();
   }
   void on_written() override { tell(); }

@@ -2,6 +2,7 @@
 
 #include <grpc/support/time.h>
 
+#include <chrono>
 #include <utility>
 
 #include "server/grpc_stream.h"
@@ -10,7 +11,6 @@ namespace pelton {
 namespace {
 
 constexpr int kAcceptsInWait = 16;
-constexpr size_t kMaxStreams = 8192;  // a loop
 
 }  // namespace
 
@@ -47,9 +47,11 @@ void GrpcMailbox::close() {
   contents_ = {};
 }
 
-GrpcLoop::GrpcLoop(const GrpcServices* services, grpc::AsyncGenericService* service,
+GrpcLoop::GrpcLoop(const GrpcServices* services, const GrpcLimits& limits,
+                   grpc::AsyncGenericService* service,
                    std::unique_ptr<grpc::ServerCompletionQueue> queue)
     : services_(services),
+      limits_(limits),
       service_(service),
       queue_(std::move(queue)),
       mailbox_(std::make_shared<GrpcMailbox>(queue_.get(), &wake_tag_)) {}
@@ -79,8 +81,21 @@ void GrpcLoop::after_step(uint64_t stream, GrpcMailbox::Task task) {
   after_step_.emplace_back(stream, std::move(task));
 }
 
-void GrpcLoop::add_health_watcher(uint64_t stream, std::function<void()> changed) {
+bool GrpcLoop::add_health_watcher(uint64_t stream, std::function<void()> changed) {
+  if (watchers_.size() >= limits_.watchers) return false;
   watchers_[stream] = std::move(changed);
+  return true;
+}
+
+void GrpcLoop::add_waiting(uint64_t stream) {
+  waiting_.insert(stream);
+  if (waiting_.size() <= limits_.waiting_without_key) return;
+  RpcStream* oldest = find(*waiting_.begin());
+  waiting_.erase(waiting_.begin());
+  if (oldest != nullptr) {
+    oldest->finish(
+        pelton::overloaded("too many calls wait for their message", std::chrono::seconds(1)));
+  }
 }
 
 void GrpcLoop::accept_one() {
@@ -92,7 +107,7 @@ void GrpcLoop::accept_one() {
 }
 
 bool GrpcLoop::overloaded() const {
-  return streams_.size() > kMaxStreams;
+  return streams_.size() > limits_.streams;
 }
 
 RpcStream* GrpcLoop::find(uint64_t stream) {
@@ -101,6 +116,7 @@ RpcStream* GrpcLoop::find(uint64_t stream) {
 }
 
 void GrpcLoop::remove(uint64_t stream) {
+  waiting_.erase(stream);
   streams_.erase(stream);
   maybe_close();
 }
@@ -110,10 +126,28 @@ void GrpcLoop::maybe_close() {
   if (!stopping_ || closed_ || !streams_.empty()) return;
   closed_ = true;
   mailbox_->close();
+  tick_.Cancel();
   queue_->Shutdown();
 }
 
+void GrpcLoop::set_tick() {
+  const auto interval =
+      std::chrono::duration_cast<std::chrono::milliseconds>(limits_.check_interval);
+  tick_.Set(queue_.get(),
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                         gpr_time_from_millis(interval.count(), GPR_TIMESPAN)),
+            &tick_tag_);
+}
+
+void GrpcLoop::on_tick() {
+  if (closed_) return;
+  const TimePoint now = std::chrono::steady_clock::now();
+  for (const auto& [key, stream] : streams_) stream->end_if_overdue(now);
+  set_tick();
+}
+
 void GrpcLoop::run() {
+  set_tick();
   for (int i = 0; i < kAcceptsInWait; ++i) accept_one();
   void* tag = nullptr;
   bool ok = false;

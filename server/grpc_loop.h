@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -18,6 +19,7 @@
 
 #include "core/request.h"
 #include "scheduler/engine.h"
+#include "server/grpc_limits.h"
 
 namespace pelton {
 
@@ -73,8 +75,8 @@ class OutputReceiver {
 class GrpcLoop {
  public:
   // `services` and the server that `service` is registered with outlive it.
-  GrpcLoop(const GrpcServices* services, grpc::AsyncGenericService* service,
-           std::unique_ptr<grpc::ServerCompletionQueue> queue);
+  GrpcLoop(const GrpcServices* services, const GrpcLimits& limits,
+           grpc::AsyncGenericService* service, std::unique_ptr<grpc::ServerCompletionQueue> queue);
   ~GrpcLoop();
   GrpcLoop(const GrpcLoop&) = delete;
   GrpcLoop& operator=(const GrpcLoop&) = delete;
@@ -88,13 +90,20 @@ class GrpcLoop {
   const GrpcServices& services() const { return *services_; }
   const std::shared_ptr<GrpcMailbox>& mailbox() const { return mailbox_; }
 
+  const GrpcLimits& limits() const { return limits_; }
+
   void accept_one();
   bool overloaded() const;  // more calls than this loop may hold
+  // Streams of nobody in particular that wait for their first message: for one too many the one
+  // that has waited longest is ended, as who means it sends the message at once.
+  void add_waiting(uint64_t stream);
+  void remove_waiting(uint64_t stream) { waiting_.erase(stream); }
   void add_receiver(RequestId id, OutputReceiver* receiver) { receivers_[id] = receiver; }
   void remove_receiver(RequestId id) { receivers_.erase(id); }
   // Runs `task` once all outputs of this wake-up are handed out, if the stream still exists then.
   void after_step(uint64_t stream, GrpcMailbox::Task task);
-  void add_health_watcher(uint64_t stream, std::function<void()> changed);
+  // False: there are as many as may be.
+  bool add_health_watcher(uint64_t stream, std::function<void()> changed);
   void remove_health_watcher(uint64_t stream) { watchers_.erase(stream); }
   RpcStream* find(uint64_t stream);
   void remove(uint64_t stream);  // destroys it
@@ -105,18 +114,29 @@ class GrpcLoop {
     void complete(bool) override { loop->on_wake(); }
     GrpcLoop* loop;
   };
+  struct TickTag final : CompletionTag {
+    explicit TickTag(GrpcLoop* owner) : loop(owner) {}
+    void complete(bool) override { loop->on_tick(); }
+    GrpcLoop* loop;
+  };
   void run();
   void on_wake();
+  void on_tick();  // ends what is overdue
+  void set_tick();
   void maybe_close();
 
   const GrpcServices* const services_;
+  const GrpcLimits limits_;
   grpc::AsyncGenericService* const service_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   WakeTag wake_tag_{this};
   const std::shared_ptr<GrpcMailbox> mailbox_;
+  TickTag tick_tag_{this};
+  grpc::Alarm tick_;
   std::unordered_map<uint64_t, std::unique_ptr<RpcStream>> streams_;
   std::unordered_map<RequestId, OutputReceiver*> receivers_;
   std::unordered_map<uint64_t, std::function<void()>> watchers_;
+  std::set<uint64_t> waiting_;  // keys grow: the first has waited longest
   std::vector<std::pair<uint64_t, GrpcMailbox::Task>> after_step_;
   uint64_t last_stream_ = 0;
   bool stopping_ = false;

@@ -83,8 +83,8 @@ StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::start(const GrpcServerOptions&
         options.address));
   }
   for (auto& queue : queues) {
-    parts->loops.push_back(
-        std::make_unique<GrpcLoop>(&parts->services, &parts->generic, std::move(queue)));
+    parts->loops.push_back(std::make_unique<GrpcLoop>(&parts->services, options.limits,
+                                                      &parts->generic, std::move(queue)));
   }
   for (const auto& loop : parts->loops) loop->start();
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(parts), port));

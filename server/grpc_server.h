@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/status.h"
+#include "server/grpc_limits.h"
 
 namespace pelton {
 
@@ -21,6 +22,7 @@ struct GrpcServerOptions {
   std::string address = "127.0.0.1:8001";  // host:port; port 0: any that is free
   int threads = 1;
   int max_message_bytes = 8 << 20;  // of a request
+  GrpcLimits limits;                // of each thread
 };
 
 class GrpcServer {

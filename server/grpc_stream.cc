@@ -49,12 +49,29 @@ Status RpcStream::admit() {
     PELTON_ASSIGN_OR_RETURN(tenant_, services.auth->tenant(header));
   }
   if (found == nullptr) return absl::UnimplementedError("no such method");
-  if (loop_->overloaded()) {
+  if (!found->open_to_all && loop_->overloaded()) {
     return pelton::overloaded("too many calls are open", std::chrono::seconds(1));
   }
   may_half_close_ = found->many_messages;
+  if (!found->many_messages) {
+    const GrpcLimits& limits = loop_->limits();
+    first_message_due_ = true;
+    due_ = std::chrono::steady_clock::now() +
+           (found->open_to_all ? limits.first_message_without_key : limits.first_message);
+    if (found->open_to_all) loop_->add_waiting(key_);
+  }
   handler_ = found->make(*this, services);
   return absl::OkStatus();
+}
+
+void RpcStream::end_if_overdue(TimePoint now) {
+  if (now < due_) return;
+  due_ = TimePoint::max();
+  if (first_message_due_) {
+    finish(absl::DeadlineExceededError("the call's message did not come in time"));
+  } else {
+    context_.TryCancel();  // its client reads nothing
+  }
 }
 
 TimePoint RpcStream::deadline() const {
@@ -73,6 +90,10 @@ void RpcStream::read() {
 void RpcStream::on_read(bool ok) {
   read_in_flight_ = false;
   if (over_) return;
+  if (std::exchange(first_message_due_, false)) {
+    due_ = TimePoint::max();
+    loop_->remove_waiting(key_);
+  }
   if (!ok) {
     if (may_half_close_) return handler_->on_half_close();
     return finish(absl::InvalidArgumentError("the call ended before its message"));
@@ -81,29 +102,37 @@ void RpcStream::on_read(bool ok) {
   handler_->on_message(std::exchange(incoming_, {}));
 }
 
+void RpcStream::write_begins() {
+  ++in_flight_;
+  first_message_due_ = false;
+  due_ = std::chrono::steady_clock::now() + loop_->limits().write;
+}
+
 void RpcStream::write(const grpc::ByteBuffer& message) {
   if (over_) return;
-  ++in_flight_;
+  write_begins();
   write_in_flight_ = true;
   stream_.Write(message, &write_tag_);
 }
 
 void RpcStream::on_write(bool ok) {
   write_in_flight_ = false;
-  if (!over_ && ok) handler_->on_written();  // not ok: done follows
+  if (over_) return;
+  due_ = TimePoint::max();
+  if (ok) handler_->on_written();  // not ok: done follows
 }
 
 void RpcStream::write_and_finish(const grpc::ByteBuffer& message, const Status& status) {
   if (over_) return;
   over_ = true;
-  ++in_flight_;
+  write_begins();
   stream_.WriteAndFinish(message, grpc::WriteOptions(), to_grpc(status), &finish_tag_);
 }
 
 void RpcStream::finish(const Status& status) {
   if (over_) return;
   over_ = true;
-  ++in_flight_;
+  write_begins();
   stream_.Finish(to_grpc(status), &finish_tag_);
 }
 

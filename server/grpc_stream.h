@@ -34,6 +34,9 @@ class RpcStream {
   RpcStream(GrpcLoop* loop, uint64_t key);
   void accept(grpc::AsyncGenericService* service, grpc::ServerCompletionQueue* queue);
 
+  // For the loop, now and then: ends the stream where a message or a write takes too long.
+  void end_if_overdue(TimePoint now);
+
   // --- for handlers
   GrpcLoop& loop() { return *loop_; }
   uint64_t key() const { return key_; }
@@ -59,9 +62,10 @@ class RpcStream {
   void on_accept(bool ok);
   void on_read(bool ok);
   void on_write(bool ok);
-  void on_finish(bool) {}
+  void on_finish(bool) { due_ = TimePoint::max(); }
   void on_done(bool ok);
   Status admit();
+  void write_begins();
 
   GrpcLoop* const loop_;
   const uint64_t key_;
@@ -74,6 +78,8 @@ class RpcStream {
   Tag write_tag_{this, &RpcStream::on_write};
   Tag finish_tag_{this, &RpcStream::on_finish};
   Tag done_tag_{this, &RpcStream::on_done};
+  TimePoint due_ = TimePoint::max();  // of the first message, then of the write in flight
+  bool first_message_due_ = false;
   int in_flight_ = 0;  // completions still to come
   bool write_in_flight_ = false;
   bool read_in_flight_ = false;

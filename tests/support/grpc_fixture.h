@@ -26,7 +26,8 @@ namespace pelton {
 
 struct GrpcFixture {
   explicit GrpcFixture(FakeModelOptions model_options = {},
-                       const std::vector<std::string>& keys = {}, int threads = 1)
+                       const std::vector<std::string>& keys = {}, int threads = 1,
+                       const GrpcLimits& limits = {})
       : auth(keys) {
     model = std::make_shared<FakeServedModel>(std::move(model_options));
     REQUIRE(host.add(model).ok());
@@ -34,6 +35,7 @@ struct GrpcFixture {
     GrpcServerOptions options;
     options.address = "127.0.0.1:0";
     options.threads = threads;
+    options.limits = limits;
     server = GrpcServer::start(options, service.get(), &auth).value();
     connect({});
   }
