@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "server/http_generation.h"
 #include "server/http_reply.h"
+#include "server/random_id.h"
 
 namespace pelton {
 namespace asio = boost::asio;
@@ -158,7 +159,8 @@ void HttpIoThread::refuse(tcp::socket socket) {
   HttpReply reply = error_reply(503, "too many connections", "overloaded");
   reply.extra_headers = "Retry-After: 1\r\n";
   std::string out;
-  append_reply(out, reply, {.keep_alive = false});
+  const std::string named = "x-request-id: " + random_id("req-") + "\r\n";
+  append_reply(out, reply, {.keep_alive = false, .headers = named});
   Error ignored;
   socket.non_blocking(true, ignored);
   socket.write_some(asio::buffer(out), ignored);

@@ -14,10 +14,8 @@
 #include <exception>
 
 #include "core/log.h"
-#include "server/auth.h"
 #include "server/http_generation.h"
 #include "server/http_io_thread.h"
-#include "server/random_id.h"
 
 namespace pelton {
 namespace asio = boost::asio;
@@ -31,17 +29,9 @@ constexpr size_t kMaxPipelined = size_t{16} << 10;
 // Read and thrown away after an error, so that the client gets to read the answer.
 constexpr size_t kMaxLinger = size_t{16} << 20;
 constexpr std::chrono::milliseconds kLingerTimeout{2000};
-constexpr size_t kMaxRequestId = 128;
 
 std::string_view view(boost::beast::string_view text) {
   return {text.data(), text.size()};
-}
-
-bool clean_request_id(std::string_view id) {
-  return !id.empty() && id.size() <= kMaxRequestId && std::all_of(id.begin(), id.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.' || c == ':' || c == '/' || c == '+' || c == '=';
-  });
 }
 
 }  // namespace
@@ -103,7 +93,6 @@ HttpSession::Awaitable<> HttpSession::run() {
 
 HttpSession::Awaitable<bool> HttpSession::serve_one() {
   reply_ = HttpReply();
-  shared_headers_.clear();
   streamed_ = head_only_ = body_unread_ = false;
   keep_alive_ = true;
   Read state = Read::kOk;
@@ -111,6 +100,7 @@ HttpSession::Awaitable<bool> HttpSession::serve_one() {
   carried_ = false;
   if (state == Read::kClosed) co_return false;
   bool proceed = false;
+  name_request(state == Read::kOk ? view(parser_->get()["x-request-id"]) : "");
   if (state == Read::kOk) {
     const auto& header = parser_->get();
     route_ = match_route(view(header.method_string()), view(header.target()));
@@ -242,106 +232,6 @@ bool HttpSession::reserve_body(size_t total) {
 void HttpSession::release_body() {
   if (body_reserved_ > 0) shared_.body_bytes.fetch_sub(body_reserved_);
   body_reserved_ = 0;
-}
-
-// Everything that can be refused before the body is read, cheapest first; the key before the route,
-// so that without one nothing is told but /health and /ready.
-bool HttpSession::inspect_header() {
-  const auto& header = parser_->get();
-  keep_alive_ = header.keep_alive();
-  head_only_ = header.method() == http::verb::head;
-  const std::string_view id = view(header["x-request-id"]);
-  request_id_ = clean_request_id(id) ? std::string(id) : random_id("req-");
-  shared_headers_ += "x-request-id: " + request_id_ + "\r\n";
-  if (header.version() >= 11 && header.count(http::field::host) != 1) {
-    reply_ = error_reply(400, "exactly one Host header is needed", "malformed_request");
-    return false;
-  }
-  if (answer_preflight()) return false;
-  if (shared_.deps.auth != nullptr && !(route_.route != nullptr && route_.route->open)) {
-    std::optional<std::string_view> key;
-    if (header.count(http::field::authorization) == 1) {
-      key = view(header[http::field::authorization]);
-    }
-    StatusOr<std::string> tenant = shared_.deps.auth->tenant(key);
-    if (!tenant.ok()) {
-      reply_ = error_reply(tenant.status(), FieldNames());
-      return false;
-    }
-    tenant_ = *std::move(tenant);
-  }
-  if (route_.route == nullptr && !route_.allow.empty()) {
-    reply_ = error_reply(405, "this method is not allowed here", "method_not_allowed");
-    reply_.extra_headers = "Allow: " + route_.allow + "\r\n";
-    return false;
-  }
-  if (route_.route == nullptr) {
-    reply_ = error_reply(404, "there is no such route", "unknown_route");
-    return false;
-  }
-  return inspect_body_headers();
-}
-
-bool HttpSession::inspect_body_headers() {
-  const auto& header = parser_->get();
-  const std::string_view encoding = view(header[http::field::content_encoding]);
-  if (!encoding.empty() && encoding != "identity") {
-    reply_ = error_reply(415, "compressed bodies are not accepted", "unsupported_media_type");
-    return false;
-  }
-  const std::string_view type = view(header[http::field::content_type]);
-  const std::string_view essence = type.substr(0, type.find(';'));
-  if (route_.route->method == "POST" && !essence.empty() &&
-      !boost::beast::iequals({essence.data(), essence.size()}, "application/json")) {
-    reply_ = error_reply(415, "the body must be application/json", "unsupported_media_type");
-    return false;
-  }
-  if (header.count(http::field::expect) > 0 &&
-      !boost::beast::iequals(header[http::field::expect], "100-continue")) {
-    reply_ = error_reply(417, "this expectation is not known", "expectation_failed");
-    return false;
-  }
-  if (header.count(http::field::transfer_encoding) > 0 &&
-      header.count(http::field::content_length) > 0) {  // request smuggling (RFC 9112 6.3)
-    reply_ = error_reply(400, "both Content-Length and Transfer-Encoding", "malformed_request");
-    body_unread_ = true;
-    keep_alive_ = false;
-    return false;
-  }
-  const auto length = parser_->content_length();
-  if (length && *length > shared_.options.max_body_bytes) {
-    reply_ = error_reply(413, "the request's body is too large", "body_too_large");
-    return false;
-  }
-  if (length && !reserve_body(*length)) {
-    reply_ = error_reply(overloaded("too many request bodies at once", std::chrono::seconds(1)),
-                         FieldNames());
-    return false;
-  }
-  return true;
-}
-
-// Adds the CORS headers; true where the request was a preflight, which is then answered.
-bool HttpSession::answer_preflight() {
-  const auto& header = parser_->get();
-  const std::string_view origin = view(header[http::field::origin]);
-  const auto& allowed = shared_.options.cors_origins;
-  if (origin.empty() || allowed.empty()) return false;
-  const bool any = std::find(allowed.begin(), allowed.end(), "*") != allowed.end();
-  if (!any && std::find(allowed.begin(), allowed.end(), origin) == allowed.end()) return false;
-  shared_headers_ += "Access-Control-Allow-Origin: ";
-  shared_headers_ += any ? "*" : origin;
-  shared_headers_ += "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: x-request-id\r\n";
-  if (header.method() != http::verb::options ||
-      header.count(http::field::access_control_request_method) == 0) {
-    return false;
-  }
-  reply_.status = 204;
-  reply_.extra_headers =
-      "Access-Control-Allow-Methods: GET, HEAD, POST\r\n"
-      "Access-Control-Allow-Headers: authorization, content-type, x-request-id\r\n"
-      "Access-Control-Max-Age: 600\r\n";
-  return true;
 }
 
 void HttpSession::hand_off() {

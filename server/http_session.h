@@ -61,14 +61,18 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   Awaitable<bool> write_reply();
   Awaitable<bool> write_out();  // all of out_, waiting for the client
   Awaitable<> linger();
-  bool inspect_header();  // false: reply_ says why not
-  bool inspect_body_headers();
-  bool answer_preflight();
   void note_parse_error(Error error);
   bool reserve_body(size_t total);
   void release_body();
   void hand_off();
   void set_deadline(std::chrono::milliseconds timeout);
+
+  // http_inspect.cc: what the header alone decides
+  void name_request(std::string_view asked_for);  // x-request-id
+  bool inspect_header();                          // false: reply_ says why not
+  bool inspect_framing();
+  bool inspect_body_headers();
+  bool answer_preflight();
 
   // http_handlers.cc: the routes
   Awaitable<> handle();

@@ -18,7 +18,9 @@ TEST_CASE("a header above its limit is 431 and closes") {
   Gateway gateway;
   RawClient client(gateway.port());
   client.send("GET /version HTTP/1.1\r\nHost: x\r\nA: " + std::string(17 << 10, 'a') + "\r\n\r\n");
-  CHECK(client.read_response().status == 431);
+  const RawResponse refused = client.read_response();
+  CHECK(refused.status == 431);
+  CHECK(refused.headers.at("x-request-id").starts_with("req-"));
   CHECK(client.at_end());
   CHECK(gateway.ask("GET", "/version", "", "A: " + std::string(15 << 10, 'a') + "\r\n").status ==
         200);
@@ -114,12 +116,36 @@ TEST_CASE("malformed http is refused and the connection closed") {
     client.send(bytes);
     const RawResponse reply = client.read_response();
     CHECK(reply.status == status);
+    CHECK(reply.headers.count("x-request-id") == 1);
     if (reply.headers.count("connection") > 0 && reply.headers.at("connection") == "close") {
       CHECK(client.at_end());
     }
     CHECK_FALSE(client.timed_out());
   }
   CHECK(gateway.ask("GET", "/version").status == 200);
+}
+
+TEST_CASE("a transfer encoding other than chunked is 400 and what follows it is no request") {
+  Gateway gateway;
+  gateway.core.answer_with({"a"});
+  for (const char* target : {"POST /v1/completions", "GET /health", "GET /nope"}) {
+    for (const char* lines :
+         {" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n",
+          " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n",
+          " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n",
+          " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n",
+          " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+          " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n",
+          " HTTP/1.1\r\nTransfer-Encoding: gzip\r\n",
+          " HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n"}) {
+      CAPTURE(target, lines);
+      RawClient client(gateway.port());
+      client.send(std::string(target) + lines + "\r\n" + http_request("POST", "/v1/completions", kPrompt));
+      CHECK(client.read_response().status == 400);
+      CHECK(client.at_end());
+    }
+  }
+  CHECK(gateway.core.started() == 0);
 }
 
 TEST_CASE("compressed and foreign media types are 415") {
@@ -215,7 +241,9 @@ TEST_CASE("slow headers and bodies and idle connections run into their timeouts"
   RawClient kept(gateway.port());
   kept.send(http_request("GET", "/version"));
   CHECK(kept.read_response().status == 200);
-  CHECK(header.read_response().status == 408);
+  const RawResponse late = header.read_response();
+  CHECK(late.status == 408);
+  CHECK(late.headers.at("x-request-id").starts_with("req-"));
   CHECK(header.at_end());
   CHECK(body.read_response().status == 408);
   CHECK(body.at_end());

@@ -156,6 +156,19 @@ TEST_CASE("cors is off unless an origin is allowed") {
   CHECK(reply.status == 204);
   CHECK(reply.headers.at("access-control-allow-origin") == "http://a.example");
   CHECK(reply.headers.at("access-control-allow-methods") == "GET, HEAD, POST");
+  const auto allowed_of = [&](const std::string& asked) {
+    const std::string line = "Access-Control-Request-Headers: " + asked + "\r\n";
+    return gateway.ask("OPTIONS", "/v1/completions", "", preflight + line)
+        .headers.at("access-control-allow-headers");
+  };
+  const std::string usual = reply.headers.at("access-control-allow-headers");
+  CHECK(usual == "authorization, content-type, x-request-id");
+  const std::string openai = "authorization,content-type, x-stainless-os,x-stainless-retry-count";
+  CHECK(allowed_of(openai) == openai);
+  CHECK(allowed_of(std::string(1024, 'a')) == std::string(1024, 'a'));
+  CHECK(allowed_of(std::string(1025, 'a')) == usual);
+  CHECK(allowed_of("a\"b") == usual);
+  CHECK(allowed_of("a: b") == usual);
   const RawResponse plain = gateway.ask("GET", "/version", "", "Origin: http://a.example\r\n");
   CHECK(plain.headers.at("access-control-allow-origin") == "http://a.example");
   CHECK(plain.headers.at("vary") == "Origin");
@@ -294,10 +307,11 @@ TEST_CASE("connections beyond the limit get 503 but for health and their places 
     CHECK(one.read_response().status == 200);
     CHECK(two.read_response().status == 200);
     RawClient three(gateway.port());
-    three.send(http_request("POST", "/v1/completions", kPrompt));
+    three.send(http_request("POST", "/v1/completions", kPrompt, "X-Request-Id: three\r\n"));
     const RawResponse refused = three.read_response();
     CHECK(refused.status == 503);
     CHECK(refused.headers.at("retry-after") == "1");
+    CHECK(refused.headers.at("x-request-id") == "three");
     CHECK(three.at_end());
     CHECK(gateway.ask("GET", "/health").status == 200);
     CHECK(gateway.ask("GET", "/ready").status == 200);
