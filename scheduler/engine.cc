@@ -283,7 +283,7 @@ Status Engine::Impl::submit(Request request, std::shared_ptr<OutputSink> sink) {
     prompt_tokens += static_cast<int64_t>(span.tokens.size());
   }
   PELTON_RETURN_IF_ERROR(scheduler_.check_prompt(prompt_tokens));
-  PELTON_RETURN_IF_ERROR(check_request(request, runner_->vocab_size()));
+  PELTON_RETURN_IF_ERROR(check_request(request, runner_->vocab_size(), options_.eos_token_ids));
   return inbox_.submit(std::move(request), std::move(sink));
 }
 

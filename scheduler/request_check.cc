@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <set>
 #include <span>
 
 namespace pelton {
@@ -27,9 +28,20 @@ Status check_range(std::string_view field, double value, double low, double high
   return invalid_field(field, fmt::format("{} is not in [{}, {}]", value, low, high));
 }
 
+// Before min_tokens none of them may be drawn: something must be left.
+Status check_ban(const SamplingParams& params, int vocab_size, std::span<const TokenId> eos) {
+  if (params.min_tokens == 0) return absl::OkStatus();
+  std::set<TokenId> banned(params.stop_token_ids.begin(), params.stop_token_ids.end());
+  for (const TokenId id : eos) {
+    if (id >= 0 && id < vocab_size) banned.insert(id);
+  }
+  if (banned.size() < static_cast<size_t>(vocab_size)) return absl::OkStatus();
+  return invalid_field("sampling.min_tokens", "every token would end the answer");
+}
+
 }  // namespace
 
-Status check_request(const Request& request, int vocab_size) {
+Status check_request(const Request& request, int vocab_size, std::span<const TokenId> eos) {
   const SamplingParams& params = request.params;
   for (const PromptSpan& span : request.prompt) {
     PELTON_RETURN_IF_ERROR(check_ids("prompt", span.tokens, vocab_size));
@@ -49,7 +61,7 @@ Status check_request(const Request& request, int vocab_size) {
     return invalid_field("sampling.stop_token_ids", "too many");
   }
   if (params.stop.size() > kMaxStops) return invalid_field("sampling.stop", "too many");
-  return absl::OkStatus();
+  return check_ban(params, vocab_size, eos);
 }
 
 }  // namespace pelton

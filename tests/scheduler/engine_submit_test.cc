@@ -58,6 +58,24 @@ TEST_CASE("parameters out of bounds are refused at once by name") {
   CHECK_FALSE(h.engine->step());
 }
 
+TEST_CASE("a ban of every token is refused and one that leaves a token is not") {
+  EngineHarness h;
+  Request request = h.request({1, 2, 3}, 8);
+  for (TokenId id = 0; id < kFakeVocab; ++id) {
+    if (id != kFakeEos) request.params.stop_token_ids.push_back(id);  // that one by itself
+  }
+  CHECK(h.engine->submit(request, h.sink).ok());
+  request.id = h.engine->mint_request_id();
+  request.params.min_tokens = 1;
+  const Status status = h.engine->submit(request, h.sink);
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(error_field(status) == "sampling.min_tokens");
+  request.params.stop_token_ids.pop_back();
+  CHECK(h.engine->submit(request, h.sink).ok());
+  h.run();
+  CHECK(h.sink->finished() == 2);
+}
+
 TEST_CASE("a full queue and an id in use are refused at once") {
   EngineSetup setup;
   setup.options.max_waiting_requests = 3;
