@@ -51,8 +51,11 @@ Status read_part(const std::string& path, JsonView value, v1::ContentPart* part)
   return absl::OkStatus();
 }
 
-Status read_content(const std::string& path, JsonView value, v1::ChatMessage* message) {
+// `parts` counts those of the whole conversation: an empty one takes few bytes of a body and many
+// of memory.
+Status read_content(const std::string& path, JsonView value, v1::ChatMessage* message, int* parts) {
   if (value.is_string()) {
+    ++*parts;  // bounded by the number of messages
     return read_string(path, value, message->add_content()->mutable_text());
   }
   if (!value.is_array()) return wrong_type(path, "a string or an array of parts");
@@ -61,6 +64,9 @@ Status read_content(const std::string& path, JsonView value, v1::ChatMessage* me
   value.for_each_element([&](JsonView part) {
     if (index >= kMaxChatMessages) {
       status = invalid_field(path, fmt::format("has more than {} parts", kMaxChatMessages));
+    } else if (++*parts > kMaxContentParts) {
+      status = invalid_field(
+          path, fmt::format("takes the conversation beyond {} content parts", kMaxContentParts));
     } else {
       status = read_part(fmt::format("{}[{}]", path, index++), part, message->add_content());
     }
@@ -93,11 +99,11 @@ Status read_tool_calls(const std::string& path, JsonView value, v1::ChatMessage*
   return status;
 }
 
-Status read_message(const std::string& path, JsonView value, v1::ChatMessage* message) {
+Status read_message(const std::string& path, JsonView value, v1::ChatMessage* message, int* parts) {
   if (!value.is_object()) return wrong_type(path, "an object");
   PELTON_RETURN_IF_ERROR(read_role(path, value["role"], message));
   if (const JsonView content = value["content"]; content.present()) {
-    PELTON_RETURN_IF_ERROR(read_content(path + ".content", content, message));
+    PELTON_RETURN_IF_ERROR(read_content(path + ".content", content, message, parts));
   }
   if (const JsonView name = value["name"]; name.present()) {
     PELTON_RETURN_IF_ERROR(read_string(path + ".name", name, message->mutable_name()));
@@ -150,8 +156,8 @@ Status read_messages(std::string_view name, JsonView value, Draft& draft) {
     if (index >= kMaxChatMessages) {
       status = invalid_field(name, fmt::format("has more than {} messages", kMaxChatMessages));
     } else {
-      status =
-          read_message(fmt::format("{}[{}]", name, index), element, draft.chat->add_messages());
+      status = read_message(fmt::format("{}[{}]", name, index), element, draft.chat->add_messages(),
+                            &draft.content_parts);
     }
     return status.ok();
   });

@@ -46,8 +46,10 @@ Status set_strings(std::string_view name, JsonView value, Draft& draft) {
 
 Status set_seed(std::string_view name, JsonView value, Draft& draft) {
   if (value.integer() == -1) return absl::OkStatus();  // vLLM's word for "none"
-  const auto seed = value.unsigned_integer();
-  if (!seed) return wrong_type(name, "an integer in [0, 2^64)");
+  std::optional<uint64_t> seed = value.unsigned_integer();
+  // vLLM takes an int64: a negative one names the seed of the same 64 bits.
+  if (const auto whole = value.integer(); !seed && whole) seed = static_cast<uint64_t>(*whole);
+  if (!seed) return wrong_type(name, "an integer in [-2^63, 2^64)");
   draft.sampling->set_seed(*seed);
   return absl::OkStatus();
 }

@@ -23,6 +23,7 @@ struct Draft {
   std::vector<v1::Prompt>* prompts = nullptr;
   AnswerShape* shape = nullptr;
   FieldNames* names = nullptr;
+  int content_parts = 0;  // of all messages read so far
 };
 
 struct FieldRow {

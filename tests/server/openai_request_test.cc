@@ -35,6 +35,8 @@ TEST_CASE("every sampling member lands in its proto field") {
       {R"("min_p":0.25)", "min_p: 0.25"},
       {R"("seed":18446744073709551615)", "seed: 18446744073709551615"},
       {R"("seed":-1)", ""},
+      {R"("seed":-2)", "seed: 18446744073709551614"},
+      {R"("seed":-9223372036854775808)", "seed: 9223372036854775808"},
       {R"("seed":null)", ""},
       {R"("stop":"a")", R"(stop: "a")"},
       {R"("stop":["a","b"])", R"(stop: "a" stop: "b")"},
@@ -177,7 +179,8 @@ TEST_CASE("a wrong completion body names its member") {
       {R"({"prompt":"p","top_k":1.5})", "top_k"},
       {R"({"prompt":"p","stop":5})", "stop"},
       {R"({"prompt":"p","stop":[5]})", "stop"},
-      {R"({"prompt":"p","seed":-2})", "seed"},
+      {R"({"prompt":"p","seed":-9223372036854775809})", "seed"},
+      {R"({"prompt":"p","seed":-1.5})", "seed"},
       {R"({"prompt":"p","stream":"yes"})", "stream"},
       {R"({"prompt":"p","stream_options":{"include_usage":true}})", "stream_options"},
       {R"({"prompt":"p","logit_bias":{"x":1}})", "logit_bias"},
@@ -242,6 +245,14 @@ TEST_CASE("lists in a body are bounded while they are read") {
   const std::string message = R"({"role":"user","content":"x"})";
   CHECK_FALSE(
       parse_chat_body("{\"messages\":" + many(kMaxChatMessages + 1, message) + "}", &names).ok());
+  const auto conversation = [&](int messages, int parts) {
+    const std::string each = R"({"role":"user","content":)" + many(parts, R"("")") + "}";
+    return parse_chat_body("{\"messages\":" + many(messages, each) + "}", &names).status();
+  };
+  CHECK(conversation(16, kMaxContentParts / 16).ok());
+  CHECK(error_field(conversation(17, kMaxContentParts / 16)) == "messages[16].content");
+  CHECK_FALSE(conversation(2700, 1000).ok());
+  CHECK_FALSE(conversation(1, kMaxChatMessages + 1).ok());
   CHECK_FALSE(parse_chat_body(
                   "{\"messages\":[" + message + "],\"tools\":" +
                       many(kMaxTools + 1, R"({"type":"function","function":{"name":"f"}})") + "}",
