@@ -1,5 +1,6 @@
-// Mutated model files: each gives a typed error or a model whose every row can be read; never a
-// crash, a hang, or memory beyond the file's own size. Runs under ASan and UBSan too.
+// Mutated model files: each gives a typed error or weights whose rows can be read; never a crash, a
+// hang, or memory without bound. What such a model does when it runs: accepted_shapes_test.cc. Runs
+// under ASan and UBSan too.
 #include <sys/resource.h>
 
 #include <algorithm>
