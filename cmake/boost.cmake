@@ -14,3 +14,7 @@ add_library(pelton_boost INTERFACE)
 target_include_directories(pelton_boost SYSTEM INTERFACE ${PELTON_BOOST_INCLUDE_DIR})
 target_compile_definitions(pelton_boost INTERFACE BOOST_ASIO_NO_DEPRECATED)
 target_link_libraries(pelton_boost INTERFACE Threads::Threads)
+if(PELTON_SANITIZE MATCHES "thread")
+  # TSan does not know fences; Asio's queues are guarded by mutexes besides.
+  target_compile_definitions(pelton_boost INTERFACE BOOST_ASIO_DISABLE_FENCED_BLOCK)
+endif()
