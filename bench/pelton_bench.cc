@@ -45,15 +45,24 @@ Json ceilings_json(const std::vector<Ceilings>& ceilings) {
   out["threads"] = all.threads;
   out["read_gbps"] = all.read_gb_per_s;
   out["fma_gflops"] = all.fma_gflops;
+  out["bf16_gflops"] = all.bf16_gflops;
+  out["int8_gops"] = all.int8_gops;
+  out["int8_paired_gops"] = all.int8_paired_gops;
   out["read_gbps_1_thread"] = ceilings.front().read_gb_per_s;
   out["fma_gflops_1_thread"] = ceilings.front().fma_gflops;
+  out["bf16_gflops_1_thread"] = ceilings.front().bf16_gflops;
+  out["int8_gops_1_thread"] = ceilings.front().int8_gops;
+  out["int8_paired_gops_1_thread"] = ceilings.front().int8_paired_gops;
   return out;
 }
 
 void print_ceilings(const std::vector<Ceilings>& ceilings) {
   for (const Ceilings& c : ceilings) {
-    fmt::print("{} thread{}: read {:.1f} GB/s, fp32 FMA {:.0f} GFLOP/s\n", c.threads,
-               c.threads == 1 ? "" : "s", c.read_gb_per_s, c.fma_gflops);
+    fmt::print(
+        "{} thread{}: read {:.1f} GB/s, fp32 FMA {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, "
+        "int8 {:.0f} GOP/s, paired {:.0f} GOP/s\n",
+        c.threads, c.threads == 1 ? "" : "s", c.read_gb_per_s, c.fma_gflops, c.bf16_gflops,
+        c.int8_gops, c.int8_paired_gops);
   }
 }
 
@@ -167,7 +176,8 @@ Status run(const Flags& flags) {
   Json json;
   json["backend"] = backend->description();
   if (!flags.json) fmt::print("{}\n", backend->description());
-  const std::vector<Ceilings> ceilings = measure_ceilings(options.pool->threads(), flags.base);
+  const std::vector<Ceilings> ceilings =
+      measure_ceilings(options.pool->threads(), flags.base, options.isa);
   if (ceilings.empty()) return absl::ResourceExhaustedError("no memory to measure with");
   json["ceilings"] = ceilings_json(ceilings);
   if (!flags.json) print_ceilings(ceilings);
@@ -191,7 +201,8 @@ int main(int argc, char** argv) {
   pelton::bench::Flags flags;
   CLI::App app("Offline figures beside this machine's ceilings");
   app.add_option("model", flags.model, "Hugging Face folder or .gguf file; none: no model figures");
-  app.add_flag("--ceilings", flags.ceilings, "Read bandwidth and FMA rate (always measured)");
+  app.add_flag("--ceilings", flags.ceilings,
+               "Read bandwidth and multiply-add rates (always measured)");
   app.add_flag("--kernels", flags.kernels, "Matrix products at 2048x2048 and the demo's shapes");
   app.add_flag("--json", flags.json, "One JSON object instead of tables");
   app.add_option("--threads", flags.threads, "0: one for each physical core")

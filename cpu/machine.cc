@@ -80,11 +80,23 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
          __builtin_cpu_supports("avx512vl") != 0;
 }
+bool has_avx512_vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni") != 0;
+}
+bool has_avx512_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16") != 0;
+}
 #else
 bool has_avx2() {
   return false;
 }
 bool has_avx512() {
+  return false;
+}
+bool has_avx512_vnni() {
+  return false;
+}
+bool has_avx512_bf16() {
   return false;
 }
 #endif
