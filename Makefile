@@ -7,9 +7,10 @@ PRESET ?= release
 JOBS   ?= $(shell nproc)
 MODEL  ?=
 ARGS   ?=
+ARCHITECTURES ?=
 BIN    := build/$(PRESET)/bin
 
-.PHONY: help setup build run demo test test-long bench format lint clean
+.PHONY: help setup build run demo test test-long bench cuda format lint clean
 
 help:           ## Show this list
 	@grep -E '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +36,9 @@ test-long:      ## Second compiler, whole ASan and TSan presets, long fuzz runs 
 
 bench: build    ## Measure this machine's ceilings and the demo model beside them
 	@tools/run_bench $(BIN) "$(MODEL)"
+
+cuda: setup     ## Compile the CUDA backend for cards (ARCHITECTURES=90-real; default: all supported)
+	@tools/build_cuda "$(ARCHITECTURES)" $(JOBS)
 
 format:         ## clang-format everything of ours
 	@git ls-files '*.h' '*.cc' '*.cu' | grep -v third_party | xargs clang-format -i
