@@ -181,6 +181,9 @@ class Backend {
   virtual bool supports_kv(DType dtype) const = 0;
   virtual int64_t free_memory_bytes() const = 0;  // what weights and KV can still take
   virtual Communicator& communicator() = 0;
+  // Ops return before the device is done with them, so the engine has the next step enqueued before
+  // it collects this one (model_runner.h).
+  virtual bool asynchronous() const { return false; }
 
   // --- memory; at load only ---
   virtual StatusOr<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;  // 64-byte aligned
@@ -195,6 +198,9 @@ class Backend {
 
   // --- one step ---
   // Bounds were checked by the scheduler: ids within the model, slots within the cache.
+  // May come between sample() and collect(), while the step before is still computed: what is
+  // uploaded must not disturb it, and Batch::drawn tokens take their ids from that sample()'s
+  // results where they are.
   virtual StatusOr<const StepPlan*> prepare(const Batch& batch, const KvGeometry& geometry) = 0;
   virtual void copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) = 0;
   virtual void embed(const StepPlan& plan, const EmbedParams& params) = 0;
@@ -212,7 +218,9 @@ class Backend {
   virtual void softcap(const Tensor& x, float cap) = 0;  // in place: cap * tanh(x / cap)
 
   // Chooses a token for each row of logits [R, V] f32 by sampler_spec.h. Rows may name the same
-  // logit row. Results come from collect(), which waits.
+  // logit row, and there may be none. Results come from collect(), which waits for this sample()
+  // alone: the next step's forward may have been enqueued meanwhile. Every id that stays on the
+  // device lies within the vocabulary, that of a row with `nan` too: the next step embeds it.
   virtual Status sample(const Tensor& logits, std::span<const SampleRow> rows) = 0;
   virtual StatusOr<std::vector<SampledToken>> collect() = 0;
 

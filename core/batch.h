@@ -24,6 +24,12 @@ struct GroupBatch {
   std::vector<BlockCopy> copies;  // copy-on-write, to be done before anything is written
 };
 
+// A token that the step before drew. Its id need not have come to the host yet.
+struct DrawnToken {
+  int32_t index;  // into Batch::tokens, which holds 0 there
+  int32_t row;    // of the last sample(), whose result is the id
+};
+
 struct Batch {
   std::vector<TokenId> tokens;           // [num_tokens] the new tokens, sequence after sequence
   std::vector<int32_t> positions;        // [num_tokens] position of each in its sequence
@@ -31,6 +37,7 @@ struct Batch {
   std::vector<int32_t> seq_lens;         // [num_seqs] cached plus new tokens
   std::vector<int32_t> logit_rows;       // [num_logit_rows] indices into tokens, ascending
   std::vector<AdapterId> adapters;       // [num_seqs], or empty: base model everywhere
+  std::vector<DrawnToken> drawn;         // ascending by index; empty unless steps overlap
   std::vector<GroupBatch> kv;            // [num_kv_groups]
 
   int num_tokens() const { return static_cast<int>(tokens.size()); }

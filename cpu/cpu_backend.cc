@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
+#include "backend/drawn_tokens.h"
 #include "core/check.h"
 #include "cpu/attention.h"
 #include "cpu/kernels/kernels.h"
@@ -124,7 +126,7 @@ class CpuBackend final : public Backend {
     sampled_ = sampler_.run(logits, rows);
     return absl::OkStatus();
   }
-  StatusOr<std::vector<SampledToken>> collect() override { return std::move(sampled_); }
+  StatusOr<std::vector<SampledToken>> collect() override { return std::exchange(sampled_, {}); }
 
   Status read_block(const KvCache& cache, int group, BlockId block,
                     std::span<std::byte> host) override {
@@ -181,6 +183,7 @@ StatusOr<const StepPlan*> CpuBackend::prepare(const Batch& batch, const KvGeomet
     }
   }
   plan_.batch = batch;
+  PELTON_RETURN_IF_ERROR(fill_drawn_tokens(sampled_, plan_.batch));
   ++plan_.serial;
   return &plan_;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/drawn_tokens.h"
 #include "core/check.h"
 
 namespace pelton {
@@ -15,7 +16,13 @@ DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, std::unique_ptr<K
       num_blocks_(std::move(num_blocks)) {}
 
 Status DecoderRunner::forward(const Batch& batch) {
-  PELTON_RETURN_IF_ERROR(decoder_->forward(batch, *cache_));
+  if (in_parts_ && !batch.drawn.empty()) {  // the results are here, not on the device
+    Batch filled = batch;
+    PELTON_RETURN_IF_ERROR(fill_drawn_tokens(sampled_, filled));
+    PELTON_RETURN_IF_ERROR(decoder_->forward(filled, *cache_));
+  } else {
+    PELTON_RETURN_IF_ERROR(decoder_->forward(batch, *cache_));
+  }
   num_logit_rows_ = static_cast<int>(batch.logit_rows.size());
   logits_ = {};
   if (num_logit_rows_ > 0 && num_logit_rows_ <= decoder_->limits().max_logit_rows) {
@@ -56,7 +63,7 @@ StatusOr<std::vector<SampledToken>> DecoderRunner::collect() {
   if (!in_parts_) return backend_.collect();
   // Nothing was asked of the device since, or it has answered already; its errors come out here.
   PELTON_RETURN_IF_ERROR(backend_.synchronize());
-  return std::move(sampled_);
+  return std::exchange(sampled_, {});
 }
 
 }  // namespace pelton

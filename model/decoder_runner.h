@@ -20,6 +20,7 @@ class DecoderRunner final : public ModelRunner {
   int vocab_size() const override { return decoder_->config().vocab_size; }
   const KvGeometry& kv_geometry() const override { return cache_->geometry(); }
   const std::vector<int>& num_blocks() const override { return num_blocks_; }
+  bool asynchronous() const override { return backend_.asynchronous(); }
 
   Status forward(const Batch& batch) override;
   // Up to DecoderLimits::max_logit_rows logit rows a step are sampled without a wait. A batch that

@@ -42,6 +42,9 @@ TEST_CASE("logit rows are gathered and capped") {
 TEST_CASE("the sampler draws what a full sort would") {
   on_every_isa(check_sampler);
 }
+TEST_CASE("a drawn token is embedded before it is collected") {
+  on_every_isa(check_drawn_tokens);
+}
 
 TEST_CASE("linear is one chain of fused multiply-adds over k on every instruction set") {
   for (CpuIsa isa : cpu_isas()) {

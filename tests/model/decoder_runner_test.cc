@@ -130,4 +130,38 @@ TEST_CASE("The next forward may be enqueued before the last sample is collected"
   }
 }
 
+TEST_CASE("A drawn token goes into the next step before it is collected") {
+  for (const TestBackend& kind : test_backends()) {
+    for (const int wanted : {1, 40}) {  // 40: more logit rows than are held at once
+      const std::unique_ptr<Backend> backend = kind.make();
+      StatusOr<LoadedModel> model = load_tiny(tiny_config("llama"), *backend);
+      REQUIRE(model.ok());
+      ModelRunner& runner = *model->runner;
+      std::vector<TokenId> tokens = random_tokens(40, kVocab, 6);
+      const std::vector<float> logits = DecoderDriver(*model, *backend).run(tokens, 40);
+      tokens.push_back(argmax(logits, 39));
+      const std::vector<float> longer = DecoderDriver(*model, *backend).run(tokens, 41);
+
+      std::vector<int32_t> logit_rows(wanted);
+      std::iota(logit_rows.begin(), logit_rows.end(), 40 - wanted);
+      tokens.pop_back();
+      REQUIRE(runner.forward(whole_sequence(runner, tokens, logit_rows)).ok());
+      const std::vector<SampleRow> rows(3, greedy(wanted - 1));
+      REQUIRE(runner.sample(rows).ok());
+      tokens.push_back(0);
+      Batch next = whole_sequence(runner, tokens, {40});
+      next.drawn = {{40, 2}};
+      REQUIRE(runner.forward(next).ok());
+      const auto first = runner.collect();
+      REQUIRE(runner.sample(std::vector<SampleRow>{greedy(0)}).ok());
+      const auto second = runner.collect();
+      REQUIRE((first.ok() && second.ok()));
+      CHECK(first->at(2).token == argmax(logits, 39));
+      CHECK(second->at(0).token == argmax(longer, 40));
+      // Once collected, the results are no more.
+      CHECK_FALSE((runner.collect().ok() && runner.forward(next).ok()));
+    }
+  }
+}
+
 }  // namespace pelton

@@ -60,5 +60,7 @@ void check_logit_rows(Backend& backend);
 // The naive sampler: sorts everything, as the spec reads.
 SampledToken reference_sample(const float* logits, int vocab, const SampleRow& row);
 void check_sampler(Backend& backend);
+// Ids that go from a sample() to the next step's embedding before they are collected.
+void check_drawn_tokens(Backend& backend);
 
 }  // namespace pelton::test

@@ -178,4 +178,46 @@ void check_sampler(Backend& backend) {
   REQUIRE(got[4].nan);
 }
 
+void check_drawn_tokens(Backend& backend) {
+  const int vocab = 50;
+  const int64_t hidden = 32;
+  std::vector<float> logits = random_normal(int64_t{3} * vocab, 21);
+  logits[2 * vocab + 7] = std::numeric_limits<float>::quiet_NaN();
+  const DeviceTensor device_logits = upload_bytes(backend, logits.data(), 3, vocab, DType::kF32);
+  std::vector<SampleRow> rows(4);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i].logit_row = std::vector<int>{1, 0, 2, 1}[i];
+    rows[i].seed = i + 5;
+  }
+  const FloatSource source(DType::kBF16, vocab, hidden, random_normal(vocab * hidden, 22));
+  const std::unique_ptr<Matrix> table = pack_one(backend, source);
+  const auto embed = [&](const Batch& batch) {
+    const DeviceTensor out = make_activations(backend, batch.num_tokens(), hidden);
+    const StepPlan* plan = must(backend.prepare(batch, KvGeometry{}));
+    backend.embed(*plan,
+                  {.table = table.get(), .positions = nullptr, .scale = 1.0F, .out = out.view});
+    return download(backend, out.view);
+  };
+  Batch batch;
+  batch.tokens = {9, 0, 0, 11, 0};
+  batch.positions = {0, 1, 4, 8, 9};
+  batch.query_start_loc = {0, 2, 3, 5};
+  batch.seq_lens = {2, 5, 10};
+  batch.drawn = {{1, 3}, {2, 2}, {4, 1}};
+
+  must_ok(backend.sample(device_logits.view, rows));
+  const std::vector<float> on_device = embed(batch);
+  const std::vector<SampledToken> ids = must(backend.collect());
+  REQUIRE(ids.size() == rows.size());
+  CHECK(ids[2].nan);
+  batch.drawn.clear();
+  batch.tokens = {9, ids[3].token, 0, 11, ids[1].token};
+  std::vector<float> on_host = embed(batch);
+  // The row that is not a number gives some id: its embedding is not looked at, but is there.
+  std::copy_n(on_device.begin() + 2 * hidden, hidden, on_host.begin() + 2 * hidden);
+  CHECK(same_bits(on_device, on_host));
+  must_ok(backend.sample(device_logits.view, {}));
+  CHECK(must(backend.collect()).empty());
+}
+
 }  // namespace pelton::test

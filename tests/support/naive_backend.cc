@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/drawn_tokens.h"
 #include "core/check.h"
 #include "tests/support/naive_dequantize.h"
 
@@ -170,6 +171,7 @@ StatusOr<const StepPlan*> NaiveBackend::prepare(const Batch& batch, const KvGeom
   PELTON_CHECK(batch.kv.size() == geometry.groups.size(), "a batch names every KV group");
   auto plan = std::make_unique<NaivePlan>();
   plan->batch = batch;
+  PELTON_RETURN_IF_ERROR(fill_drawn_tokens(sampled_, plan->batch));
   for (int s = 0; s < batch.num_seqs(); ++s) {
     plan->sequence.resize(batch.query_start_loc[s + 1], s);
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "core/random.h"
 #include "tests/support/naive_backend.h"
@@ -95,7 +96,7 @@ Status NaiveBackend::sample(const Tensor& logits, std::span<const SampleRow> row
 }
 
 StatusOr<std::vector<SampledToken>> NaiveBackend::collect() {
-  return std::move(sampled_);
+  return std::exchange(sampled_, {});
 }
 
 }  // namespace pelton
