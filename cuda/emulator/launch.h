@@ -1,0 +1,26 @@
+// Turns a kernel and its arguments into work for a stream. From any thread.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <functional>
+#include <string>
+
+namespace pelton::cuda::emulator {
+
+// `body` runs the kernel once for the current thread of the current block. Checks the limits of the
+// card (cudaErrorInvalidValue, cudaErrorInvalidConfiguration), then enqueues.
+cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                          cudaStream_t stream, std::function<void()> body);
+
+// Dynamic shared memory above 48 KiB needs this first, as on a card.
+cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes);
+
+// Runs a grid here and now; what launch's work does.
+cudaError_t run_grid(const std::string& name, dim3 grid, dim3 block, size_t shared_bytes,
+                     const std::function<void()>& body);
+
+// Of an address in this program, demangled; "kernel at 0x..." where there is no symbol.
+std::string symbol_name(const void* address);
+
+}  // namespace pelton::cuda::emulator
