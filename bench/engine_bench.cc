@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "bench/stopwatch.h"
 #include "core/random.h"
@@ -27,9 +28,11 @@ class Runs {
  public:
   Runs(Engine& engine, int vocab) : engine_(engine), vocab_(vocab) {}
 
-  Status submit(int prompt_tokens, int max_tokens) {
+  // Tokens go to `sink`, or to the one that tokens() counts.
+  Status submit(int prompt_tokens, int max_tokens, std::shared_ptr<Counter> sink = nullptr) {
     Request request;
     request.id = engine_.mint_request_id();
+    ids_.push_back(request.id);
     PromptSpan span;
     for (int i = 0; i < prompt_tokens; ++i) {
       span.tokens.push_back(static_cast<TokenId>(counter_uniform(serial_, i) * vocab_));
@@ -40,40 +43,137 @@ class Runs {
     request.params.max_tokens = max_tokens;
     request.params.ignore_eos = true;
     request.use_prefix_cache = false;
-    return engine_.submit(std::move(request), sink_);
+    return engine_.submit(std::move(request), sink != nullptr ? std::move(sink) : sink_);
   }
   int tokens() const { return sink_->tokens; }
   Status step_until(int tokens) {
     while (sink_->tokens < tokens && sink_->status.ok()) {
+      const Stopwatch watch;
       if (!engine_.step()) return absl::InternalError("the engine went idle too early");
+      longest_step_ = std::max(longest_step_, watch.seconds());
     }
     return sink_->status;
   }
+  // Aborts what still runs.
+  void finish() {
+    for (const RequestId id : std::exchange(ids_, {})) engine_.abort(id);
+    while (engine_.step()) {
+    }
+  }
+  double take_longest_step() { return std::exchange(longest_step_, 0.0); }
 
  private:
   Engine& engine_;
   int vocab_;
   uint64_t serial_ = 1;
+  double longest_step_ = 0;
+  std::vector<RequestId> ids_;
   std::shared_ptr<Counter> sink_ = std::make_shared<Counter>();
 };
 
-// Runs fn, which returns the tokens to be counted, and keeps the best repeat.
-template <typename Prepare, typename Fn>
-StatusOr<EngineFigure> best_of(int repeats, const std::string& name, int batch, Prepare prepare,
-                               Fn fn) {
-  EngineFigure best;
-  best.seconds = 1e18;
-  for (int repeat = 0; repeat < repeats; ++repeat) {
-    PELTON_RETURN_IF_ERROR(prepare());
-    const Stopwatch watch;
-    const double cpu = cpu_seconds();
-    PELTON_ASSIGN_OR_RETURN(const int tokens, fn());
-    const double seconds = watch.seconds();
-    if (seconds >= best.seconds) continue;
-    best = {name, batch, tokens, seconds, cpu_seconds() - cpu, tokens / seconds};
+struct Counted {
+  int tokens = 0;
+  int sampled = 0;
+};
+
+// One figure's runs: `prepare` untimed, then `work`, then an end to what still runs.
+class Measurement {
+ public:
+  Measurement(Runs& runs, const EngineBenchOptions& options) : runs_(runs), options_(options) {}
+
+  template <typename Prepare, typename Work>
+  StatusOr<EngineFigure> best_of(const std::string& name, int batch, Prepare prepare, Work work) {
+    EngineFigure best;
+    best.seconds = 1e18;
+    std::vector<double> repeats;
+    for (int repeat = -1; repeat < options_.repeats; ++repeat) {
+      PELTON_RETURN_IF_ERROR(prepare());
+      runs_.take_longest_step();
+      const Stopwatch watch;
+      const double cpu = cpu_seconds();
+      PELTON_ASSIGN_OR_RETURN(const Counted counted, work());
+      const double seconds = watch.seconds(), used = cpu_seconds() - cpu;
+      const double longest = runs_.take_longest_step();
+      runs_.finish();
+      if (repeat < 0) continue;
+      const double rate = counted.tokens / seconds;
+      repeats.push_back(rate);
+      if (seconds < best.seconds) {
+        best = {name, batch, counted.tokens, counted.sampled, seconds, used, longest, rate, {}};
+      }
+    }
+    best.repeats = std::move(repeats);
+    return best;
   }
-  return best;
-}
+
+  StatusOr<EngineFigure> prefill(int batch) {
+    return best_of(fmt::format("prefill {}", options_.prefill), batch, nothing,
+                   [&]() -> StatusOr<Counted> {
+                     PELTON_RETURN_IF_ERROR(start(batch, options_.prefill, 1));
+                     return Counted{batch * options_.prefill, batch};
+                   });
+  }
+
+  // The first token of each comes from its prompt and is not counted.
+  StatusOr<EngineFigure> decode(int batch) {
+    return best_of(
+        fmt::format("decode {}", options_.decode), batch,
+        [&] { return start(batch, options_.context, options_.decode + 1); },
+        [&]() -> StatusOr<Counted> {
+          const int tokens = batch * options_.decode;
+          PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + tokens));
+          return Counted{tokens, tokens};
+        });
+  }
+
+  // A prompt is computed chunk by chunk beside `batch` sequences that go on decoding.
+  StatusOr<EngineFigure> decode_beside_prefill(int batch) {
+    constexpr int kMostSteps = 1024;
+    return best_of(
+        fmt::format("mixed {}", options_.prefill), batch,
+        [&] { return start(batch, options_.context, kMostSteps); },
+        [&]() -> StatusOr<Counted> {
+          const int before = runs_.tokens();
+          PELTON_RETURN_IF_ERROR(runs_.submit(options_.prefill, 1, prompts_));
+          const int answered = prompts_->tokens;
+          while (prompts_->tokens == answered) {
+            PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + 1));
+          }
+          const int decoded = runs_.tokens() - before;
+          return Counted{decoded + options_.prefill, decoded + 1};
+        });
+  }
+
+  // Prompts of many lengths; a new one joins every other step.
+  StatusOr<EngineFigure> arrivals(int batch) {
+    return best_of("arrivals", batch, nothing, [&]() -> StatusOr<Counted> {
+      const int before = runs_.tokens();
+      int prompt_tokens = 0, answers = 0;
+      for (int i = 0; i < 4 * batch; ++i) {
+        const int prompt = 16 + 37 * i % 240, answer = 8 + 11 * i % 56;
+        PELTON_RETURN_IF_ERROR(runs_.submit(prompt, answer));
+        prompt_tokens += prompt;
+        answers += answer;
+        if (i >= batch) PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + 2));
+      }
+      PELTON_RETURN_IF_ERROR(runs_.step_until(before + answers));
+      return Counted{prompt_tokens + answers, answers};
+    });
+  }
+
+ private:
+  static Status nothing() { return absl::OkStatus(); }
+  // Submits, and computes the prompts.
+  Status start(int batch, int prompt, int max_tokens) {
+    const int before = runs_.tokens();
+    for (int i = 0; i < batch; ++i) PELTON_RETURN_IF_ERROR(runs_.submit(prompt, max_tokens));
+    return runs_.step_until(before + batch);
+  }
+
+  Runs& runs_;
+  const EngineBenchOptions& options_;
+  std::shared_ptr<Counter> prompts_ = std::make_shared<Counter>();
+};
 
 }  // namespace
 
@@ -86,57 +186,20 @@ StatusOr<std::vector<EngineFigure>> measure_engine(LoadedModel model,
   Engine engine(engine_options, std::move(model.runner), nullptr, &clock);
   Runs runs(engine, model.facts.vocab_size);
   std::vector<EngineFigure> out;
-  const auto nothing = [] { return absl::OkStatus(); };
+  Measurement measurement(runs, options);
+  const auto measure = [&](bool wanted, auto figure_of, int batch) -> Status {
+    if (!wanted) return absl::OkStatus();
+    PELTON_ASSIGN_OR_RETURN(EngineFigure figure, (measurement.*figure_of)(batch));
+    out.push_back(std::move(figure));
+    return absl::OkStatus();
+  };
   for (int batch : options.batches) {
-    if (options.prefill > 0) {
-      PELTON_ASSIGN_OR_RETURN(EngineFigure figure,
-                              best_of(options.repeats, fmt::format("prefill {}", options.prefill),
-                                      batch, nothing, [&]() -> StatusOr<int> {
-                                        const int before = runs.tokens();
-                                        for (int i = 0; i < batch; ++i) {
-                                          PELTON_RETURN_IF_ERROR(runs.submit(options.prefill, 1));
-                                        }
-                                        PELTON_RETURN_IF_ERROR(runs.step_until(before + batch));
-                                        return batch * options.prefill;
-                                      }));
-      out.push_back(figure);
-    }
-    if (options.decode > 0) {
-      // The first token of each comes from its prompt and is not counted.
-      const auto prompts = [&]() -> Status {
-        const int before = runs.tokens();
-        for (int i = 0; i < batch; ++i) PELTON_RETURN_IF_ERROR(runs.submit(8, options.decode + 1));
-        return runs.step_until(before + batch);
-      };
-      PELTON_ASSIGN_OR_RETURN(
-          EngineFigure figure,
-          best_of(options.repeats, fmt::format("decode {}", options.decode), batch, prompts,
-                  [&]() -> StatusOr<int> {
-                    const int before = runs.tokens();
-                    PELTON_RETURN_IF_ERROR(runs.step_until(before + batch * options.decode));
-                    return batch * options.decode;
-                  }));
-      out.push_back(figure);
-    }
-    if (options.mixed) {
-      PELTON_ASSIGN_OR_RETURN(
-          EngineFigure figure,
-          best_of(options.repeats, "mixed", batch, nothing, [&]() -> StatusOr<int> {
-            const int before = runs.tokens();
-            int prompt_tokens = 0, answers = 0;
-            for (int i = 0; i < 4 * batch; ++i) {
-              const int prompt = 16 + 37 * i % 240, answer = 8 + 11 * i % 56;
-              PELTON_RETURN_IF_ERROR(runs.submit(prompt, answer));
-              prompt_tokens += prompt;
-              answers += answer;
-              // A new one joins every other step.
-              if (i >= batch) PELTON_RETURN_IF_ERROR(runs.step_until(runs.tokens() + 2));
-            }
-            PELTON_RETURN_IF_ERROR(runs.step_until(before + answers));
-            return prompt_tokens + answers;
-          }));
-      out.push_back(figure);
-    }
+    using M = Measurement;
+    const bool beside = options.mixed && options.prefill > 0;
+    PELTON_RETURN_IF_ERROR(measure(options.prefill > 0, &M::prefill, batch));
+    PELTON_RETURN_IF_ERROR(measure(options.decode > 0, &M::decode, batch));
+    PELTON_RETURN_IF_ERROR(measure(beside, &M::decode_beside_prefill, batch));
+    PELTON_RETURN_IF_ERROR(measure(options.mixed, &M::arrivals, batch));
   }
   return out;
 }

@@ -12,21 +12,25 @@ namespace pelton::bench {
 struct EngineBenchOptions {
   int prefill = 512;               // prompt tokens of the prefill figure; 0: none
   int decode = 64;                 // tokens made by each sequence; 0: none
+  int context = 8;                 // prompt tokens of each sequence that decodes
   std::vector<int> batches = {1};  // sequences at once
-  bool mixed = false;              // prompts of many lengths arriving while others decode
+  bool mixed = false;              // sequences decoding beside a prefill, and arriving in turn
   int repeats = 3;
 };
 
 struct EngineFigure {
   std::string name;  // "prefill 512", "decode 64"
   int batch = 1;
-  int tokens = 0;          // counted
-  double seconds = 0;      // wall clock, the best of the repeats
-  double cpu_seconds = 0;  // of all threads, in that repeat: what a busy machine does not distort
+  int tokens = 0;           // counted: those computed
+  int sampled = 0;          // of them, those that went through the head
+  double seconds = 0;       // wall clock, the best of the repeats
+  double cpu_seconds = 0;   // of all threads, in that repeat: what a busy machine does not distort
+  double longest_step = 0;  // seconds, in that repeat: the gap that a running stream saw
   double tokens_per_second = 0;
+  std::vector<double> repeats;  // tokens a second of each
 };
 
-// The model's runner moves into the engine.
+// The model's runner moves into the engine. One run ahead of the repeats warms caches up.
 StatusOr<std::vector<EngineFigure>> measure_engine(LoadedModel model,
                                                    const EngineBenchOptions& options);
 

@@ -36,7 +36,7 @@ class Bench {
  public:
   static StatusOr<Bench> create(Backend& backend, const std::vector<Shape>& shapes,
                                 int max_tokens) {
-    Bench bench(backend);
+    Bench bench(backend, shapes.front().dtype);
     int64_t widest_in = 0, widest_out = 0;
     for (const Shape& shape : shapes) {
       const RandomSource source(shape.dtype, shape.rows, shape.cols);
@@ -56,6 +56,7 @@ class Bench {
   KernelFigure run(const std::string& name, int tokens, TimeBase base) {
     KernelFigure figure;
     figure.name = name;
+    figure.dtype = dtype_;
     figure.tokens = tokens;
     figure.seconds = 1e9;
     const Stopwatch whole;
@@ -77,9 +78,10 @@ class Bench {
   }
 
  private:
-  explicit Bench(Backend& backend) : backend_(backend) {}
+  Bench(Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
 
   Backend& backend_;
+  DType dtype_;
   std::vector<std::unique_ptr<Matrix>> matrices_;
   std::unique_ptr<Buffer> x_, out_;
   int64_t bytes_ = 0;

@@ -13,6 +13,7 @@ namespace pelton::bench {
 
 struct KernelFigure {
   std::string name;  // "q4_1 2048x2048"
+  DType dtype;       // that most of the products are of
   int tokens = 1;
   double seconds = 0;   // of one pass over all matrices, the best of several
   double gb_per_s = 0;  // weights read

@@ -11,6 +11,8 @@
 #include "bench/ceilings.h"
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
+#include "bench/model_work.h"
+#include "bench/random_gguf.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/thread_pool.h"
 
@@ -27,6 +29,8 @@ struct Flags {
   std::string isa = "auto";
   bool dummy = false;
   std::string quantization;
+  std::string head;
+  std::string write_gguf;
   std::string kv_cache_dtype;
   EngineBenchOptions engine;
 };
@@ -70,44 +74,64 @@ Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling
   PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> figures,
                           measure_kernels(backend, flags.engine.batches, flags.base));
   if (!flags.json) {
-    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}\n", "matrix products", "tokens", "ms",
-               "GB/s", "of read", "GFLOP/s", "of FMA");
+    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "matrix products", "tokens",
+               "ms", "GB/s", "of read", "GFLOP/s", "of FMA", "of peak");
   }
   for (const KernelFigure& f : figures) {
     const double of_read = f.gb_per_s / ceiling.read_gb_per_s;
     const double of_fma = f.gflops / ceiling.fma_gflops;
+    const double of_peak = f.gflops / peak_gops(f.dtype, ceiling);
     json["kernels"].push_back({{"name", f.name},
                                {"tokens", f.tokens},
                                {"seconds", f.seconds},
                                {"gb_per_s", f.gb_per_s},
                                {"of_read", of_read},
                                {"gflops", f.gflops},
-                               {"of_fma", of_fma}});
+                               {"of_fma", of_fma},
+                               {"of_peak", of_peak}});
     if (flags.json) continue;
-    fmt::print("{:<24}{:>8}{:>10.3f}{:>10.1f}{:>8.2f}{:>11.1f}{:>8.2f}\n", f.name, f.tokens,
-               f.seconds * 1e3, f.gb_per_s, of_read, f.gflops, of_fma);
+    fmt::print("{:<24}{:>8}{:>10.3f}{:>10.1f}{:>8.2f}{:>11.1f}{:>8.2f}{:>9.2f}\n", f.name, f.tokens,
+               f.seconds * 1e3, f.gb_per_s, of_read, f.gflops, of_fma, of_peak);
   }
   return absl::OkStatus();
 }
 
-// What a token and a step cost: the token embedding is looked up, not multiplied; the head is it
-// again where the two are tied.
-struct Work {
-  double layer_parameters = 0;
-  double head_parameters = 0;
-  double bytes_per_step = 0;  // weights that a decode step reads
+// Fractions of the ceilings: time at the ceiling over time taken. Attention is left out, as if it
+// cost nothing.
+struct Fractions {
+  double of_read = 0;  // decode alone: a step reads the weights once
+  double of_fma = 0;   // as if every product were of float32
+  double of_peak = 0;  // by the best rate for each weight format
 };
 
-Work work_of(const LoadedModel& model) {
-  const ModelConfig& config = model.config;
-  const auto all = static_cast<double>(model.facts.parameters);
-  const double head = static_cast<double>(config.vocab_size) * config.hidden_size;
-  Work work;
-  work.head_parameters = head;
-  work.layer_parameters = all - (config.tie_embeddings ? head : 2 * head);
-  const double multiplied = (work.layer_parameters + head) / all;
-  work.bytes_per_step = static_cast<double>(model.facts.weight_bytes) * multiplied;
-  return work;
+Fractions fractions_of(const EngineFigure& f, const ModelWork& work, const Ceilings& ceiling) {
+  Fractions out;
+  const double steps = static_cast<double>(f.tokens) / f.batch;
+  const double bytes = static_cast<double>(work.step_bytes) * steps;
+  if (f.name.starts_with("decode")) out.of_read = 1e-9 * bytes / ceiling.read_gb_per_s / f.seconds;
+  Ceilings fma = ceiling;
+  fma.bf16_gflops = fma.int8_gops = fma.int8_paired_gops = fma.fma_gflops;
+  out.of_fma = work.seconds_at_peak(f.tokens, f.sampled, fma) / f.seconds;
+  out.of_peak = work.seconds_at_peak(f.tokens, f.sampled, ceiling) / f.seconds;
+  return out;
+}
+
+void print_figure(const EngineFigure& f, const Fractions& fractions) {
+  const bool decode = fractions.of_read > 0;
+  fmt::print("{:<14}{:>6}{:>8}{:>9.3f}{:>10.1f}{:>9}{:>8.2f}{:>9.2f}{:>10.1f}{:>13.1f}\n", f.name,
+             f.batch, f.tokens, f.seconds, f.tokens_per_second,
+             decode ? fmt::format("{:.2f}", fractions.of_read) : "", fractions.of_fma,
+             fractions.of_peak, f.longest_step * 1e3, f.tokens / f.cpu_seconds);
+}
+
+// Work at the formats of the files, which the backend packs as they are.
+StatusOr<ModelWork> read_work(const LoadOptions& options) {
+  PELTON_ASSIGN_OR_RETURN(const ModelFiles files,
+                          open_model_files(options.path, {.load_format = options.load_format,
+                                                          .dummy_dtype = options.dummy_dtype,
+                                                          .seed = options.seed,
+                                                          .shard = {}}));
+  return work_of(*files.weights);
 }
 
 Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
@@ -125,12 +149,15 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   options.max_num_seqs = 256;
   PELTON_ASSIGN_OR_RETURN(LoadedModel model, load_model(options, backend));
   const LoadFacts facts = model.facts;
-  const Work work = work_of(model);
+  PELTON_ASSIGN_OR_RETURN(const ModelWork work, read_work(options));
   json["model"] = {{"path", flags.model},
                    {"architecture", facts.architecture},
                    {"weight_format", facts.weight_format},
                    {"parameters", facts.parameters},
                    {"weight_bytes", facts.weight_bytes},
+                   {"step_bytes", work.step_bytes},
+                   {"layer_weights", work.layer_weights()},
+                   {"head_weights", work.head_weights()},
                    {"load_seconds", facts.load_seconds},
                    {"resident_bytes", resident_bytes()}};
   if (!flags.json) {
@@ -140,35 +167,44 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
         flags.model, facts.architecture, 1e-6 * static_cast<double>(facts.parameters),
         1e-6 * static_cast<double>(facts.weight_bytes), facts.weight_format, facts.load_seconds,
         1e-6 * static_cast<double>(resident_bytes()));
-    fmt::print("{:<16}{:>7}{:>10}{:>10}{:>11}{:>9}{:>9}{:>14}\n", "engine", "batch", "tokens",
-               "seconds", "tok/s", "of read", "of FMA", "tok/cpu-sec");
+    fmt::print("{:<14}{:>6}{:>8}{:>9}{:>10}{:>9}{:>8}{:>9}{:>10}{:>13}\n", "engine", "batch",
+               "tokens", "seconds", "tok/s", "of read", "of FMA", "of peak", "step ms",
+               "tok/cpu-sec");
   }
   PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
                           measure_engine(std::move(model), flags.engine));
   for (const EngineFigure& f : figures) {
-    const bool decode = f.name.starts_with("decode");
-    const double of_read =
-        f.tokens_per_second / f.batch * 1e-9 * work.bytes_per_step / ceiling.read_gb_per_s;
-    // In a prefill the head works for one row a prompt: left out, as if it cost nothing.
-    const double multiplied = work.layer_parameters + (decode ? work.head_parameters : 0);
-    const double of_fma = f.tokens_per_second * 2e-9 * multiplied / ceiling.fma_gflops;
+    const Fractions fractions = fractions_of(f, work, ceiling);
     json["figures"].push_back({{"name", f.name},
                                {"batch", f.batch},
                                {"tokens", f.tokens},
                                {"seconds", f.seconds},
                                {"cpu_seconds", f.cpu_seconds},
                                {"tokens_per_second", f.tokens_per_second},
-                               {"of_fma", of_fma}});
-    if (decode) json["figures"].back()["of_read"] = of_read;
-    if (flags.json) continue;
-    fmt::print("{:<16}{:>7}{:>10}{:>10.3f}{:>11.1f}{:>9}{:>9.2f}{:>14.1f}\n", f.name, f.batch,
-               f.tokens, f.seconds, f.tokens_per_second,
-               decode ? fmt::format("{:.2f}", of_read) : "", of_fma, f.tokens / f.cpu_seconds);
+                               {"repeats_tokens_per_second", f.repeats},
+                               {"longest_step_seconds", f.longest_step},
+                               {"of_fma", fractions.of_fma},
+                               {"of_peak", fractions.of_peak}});
+    if (fractions.of_read > 0) json["figures"].back()["of_read"] = fractions.of_read;
+    if (!flags.json) print_figure(f, fractions);
   }
   return absl::OkStatus();
 }
 
+Status write_gguf(const Flags& flags) {
+  RandomGgufOptions options;
+  options.config = flags.model;
+  options.path = flags.write_gguf;
+  const auto matrices = dtype_from_name(flags.quantization.empty() ? "bf16" : flags.quantization);
+  const auto head = flags.head.empty() ? matrices : dtype_from_name(flags.head);
+  if (!matrices || !head) return absl::InvalidArgumentError("unknown format of the weights");
+  options.matrices = *matrices;
+  options.embedding = *head;
+  return write_random_gguf(options);
+}
+
 Status run(const Flags& flags) {
+  if (!flags.write_gguf.empty()) return write_gguf(flags);
   CpuOptions options;
   PELTON_ASSIGN_OR_RETURN(options.isa, cpu_isa_from_name(flags.isa));
   options.pool = make_cpu_pool(flags.threads);
@@ -221,16 +257,23 @@ int main(int argc, char** argv) {
          "auto or dummy (random weights from a config.json)")
       ->check(CLI::IsMember({"auto", "dummy"}));
   app.add_option("--quantization", flags.quantization, "Format of dummy weights");
+  app.add_option("--write-gguf", flags.write_gguf,
+                 "Write random weights of the config MODEL to this file instead of measuring");
+  app.add_option("--head", flags.head, "Format of embedding and head in that file");
   app.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "f32, bf16, f16");
   app.add_option("--prefill", flags.engine.prefill, "Prompt tokens; 0: no prefill figure")
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--decode", flags.engine.decode, "Tokens a sequence; 0: no decode figure")
       ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--context", flags.engine.context, "Prompt tokens of a sequence that decodes")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--batch", flags.engine.batches, "Sequences at once, comma-separated")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
-  app.add_flag("--mixed", flags.engine.mixed, "Also prompts that arrive while others decode");
-  app.add_option("--repeats", flags.engine.repeats, "The best of so many runs")
+  app.add_flag("--mixed", flags.engine.mixed,
+               "Also decoding beside one prefill, and beside prompts that keep arriving");
+  app.add_option("--repeats", flags.engine.repeats,
+                 "The best of so many runs, after one to warm up")
       ->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
   const pelton::Status status = pelton::bench::run(flags);
