@@ -52,7 +52,8 @@ TEST_CASE("Blocks sum through shuffles, shared memory and a barrier in every sch
   for (const Schedule& schedule : all_schedules()) {
     const ScheduleScope scope(schedule);
     std::vector<float> out(kBlocks, -1);
-    REQUIRE(launch(sum_block, kBlocks, 256, 0
+    REQUIRE(launch(sum_block, kBlocks, 256, 0, nullptr, in.data(), out.data(), kN) == cudaSuccess);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
     for (int b = 0; b < kBlocks; ++b) {
       float want = 0;
       for (int i = 0; i < kN; ++i) want += in[static_cast<size_t>(b * kN + i)];
