@@ -74,7 +74,13 @@ class Runs {
 struct Counted {
   int tokens = 0;
   int sampled = 0;
+  int64_t attended = 0;
 };
+
+// Positions that tokens [first, first + count) of a sequence attend to together.
+int64_t attended_by(int64_t first, int64_t count) {
+  return count * first + count * (count + 1) / 2;
+}
 
 // One figure's runs: `prepare` untimed, then `work`, then an end to what still runs.
 class Measurement {
@@ -99,7 +105,9 @@ class Measurement {
       const double rate = counted.tokens / seconds;
       repeats.push_back(rate);
       if (seconds < best.seconds) {
-        best = {name, batch, counted.tokens, counted.sampled, seconds, used, longest, rate, {}};
+        best = {
+            name, batch, counted.tokens, counted.sampled, counted.attended, seconds, used, longest,
+            rate, {}};
       }
     }
     best.repeats = std::move(repeats);
@@ -107,11 +115,11 @@ class Measurement {
   }
 
   StatusOr<EngineFigure> prefill(int batch) {
-    return best_of(fmt::format("prefill {}", options_.prefill), batch, nothing,
-                   [&]() -> StatusOr<Counted> {
-                     PELTON_RETURN_IF_ERROR(start(batch, options_.prefill, 1));
-                     return Counted{batch * options_.prefill, batch};
-                   });
+    return best_of(
+        fmt::format("prefill {}", options_.prefill), batch, nothing, [&]() -> StatusOr<Counted> {
+          PELTON_RETURN_IF_ERROR(start(batch, options_.prefill, 1));
+          return Counted{batch * options_.prefill, batch, batch * attended_by(0, options_.prefill)};
+        });
   }
 
   // The first token of each comes from its prompt and is not counted.
@@ -122,7 +130,7 @@ class Measurement {
         [&]() -> StatusOr<Counted> {
           const int tokens = batch * options_.decode;
           PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + tokens));
-          return Counted{tokens, tokens};
+          return Counted{tokens, tokens, batch * attended_by(options_.context, options_.decode)};
         });
   }
 
@@ -140,7 +148,9 @@ class Measurement {
             PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + 1));
           }
           const int decoded = runs_.tokens() - before;
-          return Counted{decoded + options_.prefill, decoded + 1};
+          const int64_t attended = attended_by(0, options_.prefill) +
+                                   batch * attended_by(options_.context, decoded / batch);
+          return Counted{decoded + options_.prefill, decoded + 1, attended};
         });
   }
 
@@ -149,15 +159,17 @@ class Measurement {
     return best_of("arrivals", batch, nothing, [&]() -> StatusOr<Counted> {
       const int before = runs_.tokens();
       int prompt_tokens = 0, answers = 0;
+      int64_t attended = 0;
       for (int i = 0; i < 4 * batch; ++i) {
         const int prompt = 16 + 37 * i % 240, answer = 8 + 11 * i % 56;
         PELTON_RETURN_IF_ERROR(runs_.submit(prompt, answer));
         prompt_tokens += prompt;
         answers += answer;
+        attended += attended_by(0, prompt + answer - 1);
         if (i >= batch) PELTON_RETURN_IF_ERROR(runs_.step_until(runs_.tokens() + 2));
       }
       PELTON_RETURN_IF_ERROR(runs_.step_until(before + answers));
-      return Counted{prompt_tokens + answers, answers};
+      return Counted{prompt_tokens + answers, answers, attended};
     });
   }
 

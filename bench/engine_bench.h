@@ -23,6 +23,7 @@ struct EngineFigure {
   int batch = 1;
   int tokens = 0;           // counted: those computed
   int sampled = 0;          // of them, those that went through the head
+  int64_t attended = 0;     // positions of the context, summed over the tokens
   double seconds = 0;       // wall clock, the best of the repeats
   double cpu_seconds = 0;   // of all threads, in that repeat: what a busy machine does not distort
   double longest_step = 0;  // seconds, in that repeat: the gap that a running stream saw

@@ -1,5 +1,6 @@
 #include "bench/model_work.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace pelton::bench {
@@ -24,8 +25,10 @@ int64_t ModelWork::head_weights() const {
   return std::accumulate(head.begin(), head.end(), int64_t{0});
 }
 
-double ModelWork::seconds_at_peak(int64_t rows, int64_t sampled, const Ceilings& ceilings) const {
-  double seconds = 0;
+double ModelWork::seconds_at_peak(int64_t rows, int64_t sampled, int64_t attended,
+                                  const Ceilings& ceilings) const {
+  double seconds = 1e-9 * static_cast<double>(attention_ops) * static_cast<double>(attended) /
+                   ceilings.fma_gflops;
   for (int i = 0; i < kNumDTypes; ++i) {
     const double products = static_cast<double>(layers[i]) * static_cast<double>(rows) +
                             static_cast<double>(head[i]) * static_cast<double>(sampled);
@@ -34,8 +37,13 @@ double ModelWork::seconds_at_peak(int64_t rows, int64_t sampled, const Ceilings&
   return seconds;
 }
 
-ModelWork work_of(const WeightSource& weights) {
+ModelWork work_of(const ModelFiles& files) {
   ModelWork work;
+  const ModelConfig& config = files.config;
+  const auto full_layers = std::count(config.window_layer.begin(), config.window_layer.end(), 0);
+  // A product with the key and one with the value, of two operations an element.
+  work.attention_ops = 4 * int64_t{config.num_heads} * config.head_dim * full_layers;
+  const WeightSource& weights = *files.weights;
   const bool tied = weights.find(TensorRole::kLmHead) == nullptr;
   const TensorRole head = tied ? TensorRole::kTokenEmbedding : TensorRole::kLmHead;
   for (const auto& tensor : weights.tensors()) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 
 #include "bench/ceilings.h"
 #include "core/dtype.h"
@@ -18,13 +19,18 @@ struct ModelWork {
   std::array<int64_t, kNumDTypes> layers{};  // weights that every token is multiplied with
   std::array<int64_t, kNumDTypes> head{};    // and those that only a token to be sampled is
   int64_t step_bytes = 0;                    // of both, as the file holds them
+  // Operations, in float32, for each position that a token attends to. Layers with a window are
+  // left out.
+  int64_t attention_ops = 0;
 
   int64_t layer_weights() const;
   int64_t head_weights() const;
   // Seconds that `rows` tokens, of which `sampled` go through the head, take at the formats' peaks.
-  double seconds_at_peak(int64_t rows, int64_t sampled, const Ceilings& ceilings) const;
+  // `attended`: positions of the context, summed over the tokens.
+  double seconds_at_peak(int64_t rows, int64_t sampled, int64_t attended,
+                         const Ceilings& ceilings) const;
 };
 
-ModelWork work_of(const WeightSource& weights);
+ModelWork work_of(const ModelFiles& files);
 
 }  // namespace pelton::bench

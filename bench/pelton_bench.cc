@@ -96,23 +96,24 @@ Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling
   return absl::OkStatus();
 }
 
-// Fractions of the ceilings: time at the ceiling over time taken. Attention is left out, as if it
-// cost nothing.
+// Fractions of the ceilings: time at the ceiling over time taken, attention in float32.
 struct Fractions {
-  double of_read = 0;  // decode alone: a step reads the weights once
+  double of_read = 0;  // decode alone: a step reads the weights once, and each token its KV
   double of_fma = 0;   // as if every product were of float32
   double of_peak = 0;  // by the best rate for each weight format
 };
 
-Fractions fractions_of(const EngineFigure& f, const ModelWork& work, const Ceilings& ceiling) {
+Fractions fractions_of(const EngineFigure& f, const ModelWork& work, double kv_bytes,
+                       const Ceilings& ceiling) {
   Fractions out;
   const double steps = static_cast<double>(f.tokens) / f.batch;
-  const double bytes = static_cast<double>(work.step_bytes) * steps;
+  const double bytes =
+      static_cast<double>(work.step_bytes) * steps + kv_bytes * static_cast<double>(f.attended);
   if (f.name.starts_with("decode")) out.of_read = 1e-9 * bytes / ceiling.read_gb_per_s / f.seconds;
   Ceilings fma = ceiling;
   fma.bf16_gflops = fma.int8_gops = fma.int8_paired_gops = fma.fma_gflops;
-  out.of_fma = work.seconds_at_peak(f.tokens, f.sampled, fma) / f.seconds;
-  out.of_peak = work.seconds_at_peak(f.tokens, f.sampled, ceiling) / f.seconds;
+  out.of_fma = work.seconds_at_peak(f.tokens, f.sampled, f.attended, fma) / f.seconds;
+  out.of_peak = work.seconds_at_peak(f.tokens, f.sampled, f.attended, ceiling) / f.seconds;
   return out;
 }
 
@@ -131,7 +132,7 @@ StatusOr<ModelWork> read_work(const LoadOptions& options) {
                                                           .dummy_dtype = options.dummy_dtype,
                                                           .seed = options.seed,
                                                           .shard = {}}));
-  return work_of(*files.weights);
+  return work_of(files);
 }
 
 Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
@@ -149,6 +150,8 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   options.max_num_seqs = 256;
   PELTON_ASSIGN_OR_RETURN(LoadedModel model, load_model(options, backend));
   const LoadFacts facts = model.facts;
+  const double kv_bytes =  // of one token in all layers
+      static_cast<double>(facts.kv_cache_bytes) / static_cast<double>(facts.kv_cache_tokens);
   PELTON_ASSIGN_OR_RETURN(const ModelWork work, read_work(options));
   json["model"] = {{"path", flags.model},
                    {"architecture", facts.architecture},
@@ -156,6 +159,7 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
                    {"parameters", facts.parameters},
                    {"weight_bytes", facts.weight_bytes},
                    {"step_bytes", work.step_bytes},
+                   {"kv_bytes_per_token", kv_bytes},
                    {"layer_weights", work.layer_weights()},
                    {"head_weights", work.head_weights()},
                    {"load_seconds", facts.load_seconds},
@@ -174,7 +178,7 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
                           measure_engine(std::move(model), flags.engine));
   for (const EngineFigure& f : figures) {
-    const Fractions fractions = fractions_of(f, work, ceiling);
+    const Fractions fractions = fractions_of(f, work, kv_bytes, ceiling);
     json["figures"].push_back({{"name", f.name},
                                {"batch", f.batch},
                                {"tokens", f.tokens},

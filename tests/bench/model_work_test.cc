@@ -36,7 +36,7 @@ TEST_CASE("work counts what is multiplied and leaves out what is looked up") {
       std::string(PELTON_SHAPES) + "/" + shape,
       {.load_format = LoadFormat::kDummy, .dummy_dtype = DType::kQ8_0, .seed = 0, .shard = {}});
   REQUIRE(files.ok());
-  const ModelWork work = work_of(*files->weights);
+  const ModelWork work = work_of(*files);
   const int64_t head = tied ? int64_t{49152} * 576 : int64_t{128256} * 4096;
   const int64_t layer =
       tied ? 960 * 576 + 576 * 576 + 3 * 576 * 1536 : 6144 * 4096 + 4096 * 4096 + 3 * 4096 * 14336;
@@ -44,10 +44,13 @@ TEST_CASE("work counts what is multiplied and leaves out what is looked up") {
   CHECK(work.layer_weights() == layer * (tied ? 30 : 32));
   CHECK(work.step_bytes == (work.head_weights() + work.layer_weights()) / 32 * 34);
   // A row through the layers alone costs two operations a weight.
-  CHECK(work.seconds_at_peak(1, 0, rates()) ==
+  CHECK(work.seconds_at_peak(1, 0, 0, rates()) ==
         Approx(2e-9 * static_cast<double>(work.layer_weights()) / 400));
-  CHECK(work.seconds_at_peak(3, 2, rates()) ==
+  CHECK(work.seconds_at_peak(3, 2, 0, rates()) ==
         Approx(2e-9 * static_cast<double>(3 * work.layer_weights() + 2 * head) / 400));
+  const int64_t widths = tied ? 30 * 576 : 32 * 4096;  // of all layers' queries
+  CHECK(work.seconds_at_peak(0, 0, 5, rates()) ==
+        Approx(1e-9 * 4 * static_cast<double>(widths) * 5 / 100));
 }
 
 }  // namespace pelton::bench
