@@ -62,6 +62,10 @@ BlockRunner& BlockRunner::current() {
   return *running;
 }
 
+bool BlockRunner::is_running() {
+  return running != nullptr;
+}
+
 BlockRunner::BlockRunner() : shared_base_(map_shared_part()) {}
 BlockRunner::~BlockRunner() {
   munmap(shared_base_, kSharedStride);
@@ -415,11 +419,14 @@ std::string BlockRunner::describe_waiting() const {
 
 void BlockRunner::report_deadlock() {
   bool barrier = false;
+  bool mask = false;
   for (unsigned i = 0; i < num_threads_; ++i) {
-    barrier |= lanes_[i].state == LaneState::kWaiting && lanes_[i].wait_mask == 0;
+    if (lanes_[i].state != LaneState::kWaiting) continue;
+    barrier |= lanes_[i].wait_mask == 0;
+    mask |= (lanes_[i].wait_mask & warps_[i / kLanes].done) != 0;
   }
-  fault_.code = cudaErrorLaunchTimeout;
-  fault_.kind = barrier && num_done_ > 0 ? "divergent barrier" : "deadlock";
+  fault_.code = mask ? cudaErrorLaunchFailure : cudaErrorLaunchTimeout;
+  fault_.kind = mask ? "wrong mask" : barrier && num_done_ > 0 ? "divergent barrier" : "deadlock";
   fault_.message =
       fmt::format("{}: no thread can go on [kernel {}, block ({}, {}, {})]{}", fault_.kind,
                   grid_->name, block_.x, block_.y, block_.z, describe_waiting());

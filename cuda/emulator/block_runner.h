@@ -81,6 +81,7 @@ class BlockRunner {
   static BlockRunner& of_this_thread();
   // The runner whose block runs on this host thread now; a fault if none does.
   static BlockRunner& current();
+  static bool is_running();
 
   BlockRunner();
   ~BlockRunner();

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "cuda/emulator/memory_faults.h"
+
 namespace pelton::cuda::emulator {
 namespace {
 
@@ -30,6 +32,7 @@ struct Job {
   Fault fault;
 
   void work() {
+    catch_memory_faults_on_this_thread();
     BlockRunner& runner = BlockRunner::of_this_thread();
     const dim3 size = grid.size;
     for (;;) {

@@ -40,7 +40,8 @@ cudaError_t check_launch(const void* kernel, dim3 grid, dim3 block, size_t share
       grid.z > 0xffffu) {
     return cudaErrorInvalidConfiguration;
   }
-  if (shared_bytes > limits.shared_per_block && shared_bytes > allowed(kernel)) {
+  if (shared_bytes > limits.shared_per_block &&
+      (shared_bytes > allowed(kernel) || shared_bytes > limits.shared_per_block_optin)) {
     return cudaErrorInvalidValue;
   }
   return cudaSuccess;
@@ -71,11 +72,9 @@ cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shar
   return enqueue(stream, std::move(work));
 }
 
-cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes) {
-  if (bytes > card_limits().shared_per_block_optin) return record_error(cudaErrorInvalidValue);
+void allow_dynamic_shared(const void* kernel, size_t bytes) {
   std::lock_guard lock(allowances().mutex);
   allowances().bytes[kernel] = bytes;
-  return cudaSuccess;
 }
 
 cudaError_t run_grid(const std::string& name, dim3 grid, dim3 block, size_t shared_bytes,

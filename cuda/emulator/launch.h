@@ -13,8 +13,8 @@ namespace pelton::cuda::emulator {
 cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
                           cudaStream_t stream, std::function<void()> body);
 
-// Dynamic shared memory above 48 KiB needs this first, as on a card.
-cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes);
+// What cudaFuncSetAttribute says: this kernel may have that much dynamic shared memory.
+void allow_dynamic_shared(const void* kernel, size_t bytes);
 
 // Runs a grid here and now; what launch's work does.
 cudaError_t run_grid(const std::string& name, dim3 grid, dim3 block, size_t shared_bytes,

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "cuda/emulator/launch.h"
 #include "cuda/emulator/runtime_state.h"
 
 using pelton::cuda::emulator::Call;
@@ -233,6 +234,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
     return call.result(cudaErrorInvalidValue);
   }
   runtime.dynamic_shared[kernel] = value;
+  pelton::cuda::emulator::allow_dynamic_shared(kernel, static_cast<size_t>(value));
   return call.result(cudaSuccess);
 }
 

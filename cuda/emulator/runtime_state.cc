@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "cuda/emulator/settings.h"
+
 namespace pelton::cuda::emulator {
 namespace {
 
@@ -16,6 +18,13 @@ Card card_from_environment() {
     if (const int64_t value = std::atoll(mib); value > 0) card.memory_bytes = value << 20;
   }
   return card;
+}
+
+// Launches are checked against them.
+void tell_limits(const Card& card) {
+  CardLimits limits;
+  limits.shared_per_block_optin = static_cast<size_t>(card.shared_per_block_optin);
+  set_card_limits(limits);
 }
 
 }  // namespace
@@ -51,6 +60,7 @@ Runtime& Runtime::get() {
 }
 
 Runtime::Runtime() : card(card_from_environment()) {
+  tell_limits(card);
   default_stream = std::make_shared<StreamState>();
   default_stream->blocking = true;
   if (const char* seed = std::getenv("PELTON_EMULATED_STREAM_ORDER")) {
@@ -176,6 +186,7 @@ void Runtime::drop_everything(const Card& next) {
   device_error_source.clear();
   last_error() = cudaSuccess;
   card = next;
+  tell_limits(card);
 }
 
 cudaError_t& last_error() {

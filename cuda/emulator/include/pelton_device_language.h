@@ -215,7 +215,8 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
 
 template <class... P>
 cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
-  return emulator::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes);
+  return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                              cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 }  // namespace pelton::cuda
