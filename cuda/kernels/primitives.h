@@ -46,6 +46,75 @@ __device__ __forceinline__ uint4 load16_streaming(const void* source PELTON_PLAC
 #endif
 }
 
+// 8 and 4 bytes likewise.
+__device__ __forceinline__ uint2 load8(const void* source PELTON_PLACE) {
+#if PELTON_CUDA_EMULATED
+  emulator::check_aligned(source, 8, site);
+#endif
+  return *static_cast<const uint2*>(source);
+}
+
+__device__ __forceinline__ void store8(void* target, uint2 value PELTON_PLACE) {
+#if PELTON_CUDA_EMULATED
+  emulator::check_aligned(target, 8, site);
+#endif
+  *static_cast<uint2*>(target) = value;
+}
+
+__device__ __forceinline__ uint2 load8_streaming(const void* source PELTON_PLACE) {
+#if PELTON_CUDA_EMULATED
+  emulator::check_aligned(source, 8, site);
+  return *static_cast<const uint2*>(source);
+#else
+  uint2 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(source));
+  return value;
+#endif
+}
+
+__device__ __forceinline__ uint32_t load4_streaming(const void* source PELTON_PLACE) {
+#if PELTON_CUDA_EMULATED
+  emulator::check_aligned(source, 4, site);
+  return *static_cast<const uint32_t*>(source);
+#else
+  uint32_t value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(value) : "l"(source));
+  return value;
+#endif
+}
+
+// --- two 16-bit elements in a register: a - b, rounded to nearest ---
+
+__device__ __forceinline__ uint32_t sub_bf16x2(uint32_t a, uint32_t b) {
+#if PELTON_CUDA_EMULATED
+  const auto low = __float2bfloat16_rn(__uint_as_float(a << 16) - __uint_as_float(b << 16));
+  const auto high =
+      __float2bfloat16_rn(__uint_as_float(a & 0xFFFF0000U) - __uint_as_float(b & 0xFFFF0000U));
+  return __bfloat16_as_ushort(low) | static_cast<uint32_t>(__bfloat16_as_ushort(high)) << 16;
+#else
+  uint32_t d;  // sm_80 has no sub: a * 1 + -b
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(0x3F803F80U), "r"(b ^ 0x80008000U));
+  return d;
+#endif
+}
+
+__device__ __forceinline__ uint32_t sub_f16x2(uint32_t a, uint32_t b) {
+#if PELTON_CUDA_EMULATED
+  const auto part = [](uint32_t x) {
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(x)));
+  };
+  const auto low = __float2half_rn(part(a) - part(b));
+  const auto high = __float2half_rn(part(a >> 16) - part(b >> 16));
+  return __half_as_ushort(low) | static_cast<uint32_t>(__half_as_ushort(high)) << 16;
+#else
+  uint32_t d;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+#endif
+}
+
 // --- asynchronous copies from global to shared memory ---
 
 // 16 bytes; zeroes where not `valid` (the source is not read then, but must be a valid pointer

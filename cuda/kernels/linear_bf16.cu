@@ -1,0 +1,9 @@
+#include "cuda/kernels/linear_kernels.h"
+
+namespace pelton::cuda {
+
+cudaError_t launch_linear_bf16(WeightFormat format, const LinearArgs& args, cudaStream_t stream) {
+  return launch_linear<BF16>(format, args, stream);
+}
+
+}  // namespace pelton::cuda

@@ -1,0 +1,257 @@
+// Products and embeddings over packed weights: every format against float64, the same bits for a
+// row whatever stands beside it, in every schedule.
+#include "cuda/kernels/linear.h"
+
+#include "backend/quantized_blocks.h"
+#include "cuda/kernels/gather_weight_rows.h"
+#include "cuda/kernels/repack.h"
+#include "tests/cuda/kernels/device_array.h"
+#include "tests/cuda/kernels/schedules.h"
+
+namespace pelton::cuda::test {
+namespace {
+
+struct Format {
+  WeightFormat format;
+  DType dtype;
+};
+const std::vector<Format> kFormats = {
+    {WeightFormat::k16Bit, DType::kF32},  {WeightFormat::k16Bit, DType::kF16},
+    {WeightFormat::k16Bit, DType::kBF16}, {WeightFormat::kQ8_0, DType::kQ8_0},
+    {WeightFormat::kQ4_0, DType::kQ4_0},  {WeightFormat::kQ4_1, DType::kQ4_1},
+    {WeightFormat::kQ5_0, DType::kQ5_0},  {WeightFormat::kQ5_1, DType::kQ5_1},
+    {WeightFormat::kQ4_K, DType::kQ4_K},  {WeightFormat::kQ5_K, DType::kQ5_K},
+    {WeightFormat::kQ6_K, DType::kQ6_K}};
+
+SourceType source_of(DType dtype) {
+  if (dtype == DType::kF32) return SourceType::kF32;
+  if (dtype == DType::kF16) return SourceType::kF16;
+  return dtype == DType::kBF16 ? SourceType::kBF16 : SourceType::kBlocks;
+}
+
+// A packed matrix and the values that it holds.
+struct Weights {
+  Format format;
+  ElementType type;
+  int n, k;
+  std::vector<float> values;  // [n, k]
+  DeviceArray<uint8_t> packed;
+
+  Weights(Format f, ElementType t, int rows, int cols, uint64_t seed)
+      : format(f),
+        type(t),
+        n(rows),
+        k(cols),
+        values(static_cast<size_t>(rows) * cols),
+        packed(packed_bytes(f.format, rows, cols)) {
+    const std::vector<float> wanted = random_values(values.size(), seed, 0.3F);
+    std::vector<uint8_t> file(dtype_bytes(f.dtype, static_cast<int64_t>(values.size())));
+    quantize(f.dtype, wanted, file.data());
+    dequantize(f.dtype, file.data(), static_cast<int64_t>(values.size()), values.data());
+    if (f.format == WeightFormat::k16Bit) values = as_elements(t, values);
+    const DeviceArray<uint8_t> device(file);
+    RepackParams p;
+    p.format = f.format;
+    p.type = t;
+    p.source = source_of(f.dtype);
+    p.rows = device.data();
+    p.num_rows = n;
+    p.k = k;
+    p.packed = packed.data();
+    must(repack(p, nullptr));
+    must(cudaDeviceSynchronize());
+  }
+};
+
+struct Case {
+  int m = 1;
+  bool bias = false;
+  bool out_f32 = false;
+  int x_pad = 0;      // elements between rows of x
+  int out_pad = 0;    // likewise of out
+  int first_row = 0;  // of the endless x that cases share
+};
+
+std::vector<float> row_of_x(ElementType type, int row, int k) {
+  return as_elements(type, random_values(k, 1000 + row));
+}
+
+// [m, n]
+std::vector<float> run(const Weights& w, const Case& c) {
+  const int x_stride = w.k + c.x_pad, out_stride = w.n + c.out_pad;
+  std::vector<float> x(static_cast<size_t>(c.m) * x_stride, NAN);
+  for (int r = 0; r < c.m; ++r) {
+    const std::vector<float> row = row_of_x(w.type, c.first_row + r, w.k);
+    std::copy(row.begin(), row.end(), x.begin() + static_cast<int64_t>(r) * x_stride);
+  }
+  const DeviceArray<uint16_t> x_device(to_elements(w.type, x));
+  const DeviceArray<float> bias(random_values(w.n, 5));
+  const size_t out_size = static_cast<size_t>(c.m) * out_stride;
+  const DeviceArray<float> wide(c.out_f32 ? out_size : 0);
+  const DeviceArray<uint16_t> narrow(c.out_f32 ? 0 : out_size);
+  LinearParams p;
+  p.format = w.format.format;
+  p.type = w.type;
+  p.weights = w.packed.data();
+  p.x = x_device.data();
+  p.x_stride = x_stride;
+  p.bias = c.bias ? bias.data() : nullptr;
+  p.out = c.out_f32 ? static_cast<void*>(wide.data()) : narrow.data();
+  p.out_stride = out_stride;
+  p.out_f32 = c.out_f32;
+  p.m = c.m;
+  p.n = w.n;
+  p.k = w.k;
+  must(linear(p, nullptr));
+  must(cudaDeviceSynchronize());
+  const std::vector<float> all = c.out_f32 ? wide.host() : to_floats(w.type, narrow.host());
+  std::vector<float> out;
+  for (int r = 0; r < c.m; ++r) {
+    out.insert(out.end(), all.begin() + static_cast<int64_t>(r) * out_stride,
+               all.begin() + static_cast<int64_t>(r) * out_stride + w.n);
+  }
+  return out;
+}
+
+std::vector<double> reference(const Weights& w, const Case& c) {
+  std::vector<double> out;
+  const std::vector<float> bias = random_values(w.n, 5);
+  for (int r = 0; r < c.m; ++r) {
+    const std::vector<float> x = row_of_x(w.type, c.first_row + r, w.k);
+    for (int n = 0; n < w.n; ++n) {
+      double sum = c.bias ? bias[n] : 0;
+      for (int k = 0; k < w.k; ++k) {
+        sum += static_cast<double>(x[k]) * w.values[static_cast<size_t>(n) * w.k + k];
+      }
+      out.push_back(sum);
+    }
+  }
+  return out;
+}
+
+void check_case(const Weights& w, const Case& c) {
+  INFO("dtype " << static_cast<int>(w.format.dtype) << " type " << static_cast<int>(w.type) << " m "
+                << c.m << " n " << w.n << " k " << w.k << " f32 " << c.out_f32);
+  // Sums of k products near 0.3 in float32; then the rounding of the output.
+  const double relative = c.out_f32 ? 1e-6 : element_tolerance(w.type);
+  check_close(run(w, c), reference(w, c), relative, 3e-6 * std::sqrt(w.k) * 8);
+}
+
+bool is_super(const Format& f) {
+  return weight_layout(f.format).unit_k == 256;
+}
+
+}  // namespace
+
+TEST_CASE("A product over packed weights equals float64 for every format") {
+  for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
+    for (const Format& f : kFormats) {
+      const Weights even(f, type, 144, 512, 1);
+      for (const int m : {1, 8, 9, 33, 65}) check_case(even, {.m = m, .out_f32 = m % 2 == 1});
+      const Weights ragged(f, type, 37, is_super(f) ? 768 : 96, 2);
+      for (const int m : {1, 5, 40, 130}) {
+        check_case(ragged, {.m = m, .bias = true, .x_pad = 8, .out_pad = m % 3});
+      }
+    }
+  }
+}
+
+TEST_CASE("Products take rows at any address and any k of a plain format") {
+  for (const int k : {1, 7, 30, 63, 65, 200}) {
+    const Weights w({WeightFormat::k16Bit, DType::kF32}, ElementType::kBF16, 21, k, 3);
+    for (const int m : {2, 40}) check_case(w, {.m = m, .bias = true, .x_pad = 1, .out_pad = 3});
+  }
+}
+
+TEST_CASE("A row's product has the same bits alone and among any others") {
+  for (const Format& f : kFormats) {
+    for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
+      const Weights w(f, type, 50, is_super(f) ? 2304 : 992, 4);
+      const std::vector<float> all = run(w, {.m = 100, .bias = true, .out_f32 = true});
+      for (const int m : {1, 8, 17, 64}) {
+        const int first = 100 - m;
+        const std::vector<float> some =
+            run(w, {.m = m, .bias = true, .out_f32 = true, .first_row = first});
+        CHECK(std::memcmp(some.data(), all.data() + static_cast<size_t>(first) * w.n,
+                          some.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("Stacked sources land in their row tiles") {
+  const Format f = {WeightFormat::kQ4_K, DType::kQ4_K};
+  const Weights a(f, ElementType::kBF16, 32, 256, 7), b(f, ElementType::kBF16, 20, 256, 8);
+  Weights both(f, ElementType::kBF16, 52, 256, 9);
+  std::copy(a.values.begin(), a.values.end(), both.values.begin());
+  std::copy(b.values.begin(), b.values.end(), both.values.begin() + 32 * 256);
+  std::vector<uint8_t> file(dtype_bytes(f.dtype, 20 * 256));
+  for (const Weights* part : {&a, &b}) {
+    file.resize(dtype_bytes(f.dtype, static_cast<int64_t>(part->values.size())));
+    quantize(f.dtype, random_values(part->values.size(), part == &a ? 7 : 8, 0.3F), file.data());
+    const DeviceArray<uint8_t> device(file);
+    RepackParams p;
+    p.format = f.format;
+    p.rows = device.data();
+    p.row_begin = part == &a ? 0 : 32;
+    p.num_rows = part->n;
+    p.k = 256;
+    p.packed = both.packed.data();
+    must(repack(p, nullptr));
+    must(cudaDeviceSynchronize());
+  }
+  check_case(both, {.m = 3, .out_f32 = true});
+}
+
+TEST_CASE("Products and repacking give the same bits in every schedule") {
+  for (const Format& f : kFormats) {
+    std::vector<float> narrow, wide;
+    for_schedules(5, [&] {
+      const Weights w(f, ElementType::kBF16, 40, 256, 6);
+      const std::vector<float> a = run(w, {.m = 4, .out_f32 = true});
+      const std::vector<float> b = run(w, {.m = 34, .out_f32 = true});
+      if (narrow.empty()) narrow = a, wide = b;
+      CHECK(std::memcmp(a.data(), narrow.data(), a.size() * sizeof(float)) == 0);
+      CHECK(std::memcmp(b.data(), wide.data(), b.size() * sizeof(float)) == 0);
+    });
+  }
+}
+
+TEST_CASE("Gathered rows are the weights' values for every format, scaled, with positions added") {
+  for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
+    for (const Format& f : kFormats) {
+      const Weights table(f, type, 45, is_super(f) ? 512 : 160, 10);
+      const Weights add({WeightFormat::k16Bit, DType::kF32}, type, 9, table.k, 11);
+      const std::vector<int32_t> rows = {0, 44, 7, 8, 15, 16, 31},
+                                 positions = {8, 0, 1, 2, 3, 4, 5};
+      const DeviceArray<int32_t> rows_device(rows), positions_device(positions);
+      const DeviceArray<uint16_t> out(rows.size() * table.k);
+      for (const bool with_add : {false, true}) {
+        GatherWeightRowsParams p;
+        p.type = type;
+        p.table = {f.format, table.packed.data()};
+        p.rows = rows_device.data();
+        if (with_add) p.add = {WeightFormat::k16Bit, add.packed.data()};
+        p.add_rows = positions_device.data();
+        p.count = static_cast<int>(rows.size());
+        p.k = table.k;
+        p.scale = 2.5F;
+        p.out = out.data();
+        p.out_stride = table.k;
+        must(gather_weight_rows(p, nullptr));
+        must(cudaDeviceSynchronize());
+        std::vector<double> expected;
+        for (size_t i = 0; i < rows.size(); ++i) {
+          for (int k = 0; k < table.k; ++k) {
+            double value = table.values[static_cast<size_t>(rows[i]) * table.k + k];
+            if (with_add) value += add.values[static_cast<size_t>(positions[i]) * table.k + k];
+            expected.push_back(2.5 * value);
+          }
+        }
+        check_close(to_floats(type, out.host()), expected, element_tolerance(type), 1e-6);
+      }
+    }
+  }
+}
+
+}  // namespace pelton::cuda::test
