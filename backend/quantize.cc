@@ -165,6 +165,25 @@ void quantize_one(const float* x, BlockQ6_K& out) {
   }
 }
 
+void quantize_one(const float* x, BlockF8_128& out) {
+  float amax = 0;
+  for (int j = 0; j < 128; ++j) amax = std::max(amax, std::fabs(x[j]));
+  out.d = amax / 448.0F;
+  for (int j = 0; j < 128; ++j) out.qs[j] = f32_to_f8e4m3(x[j] * inverse(out.d));
+}
+
+void quantize_one(const float* x, BlockI4_128& out) {
+  const auto [lo, hi] = std::minmax_element(x, x + 128);
+  const float low = std::min(*lo, 0.0F), high = std::max(*hi, 0.0F);
+  out.d = f32_to_f16((high - low) / 15.0F);
+  const float inv = inverse(f16_to_f32(out.d));
+  out.zero = nearest_code(-low, inv, 0, 15);
+  std::memset(out.qs, 0, sizeof(out.qs));
+  for (int j = 0; j < 128; ++j) {
+    out.qs[j % 64] |= nearest_code(x[j], inv, out.zero, 15) << (j < 64 ? 0 : 4);
+  }
+}
+
 template <typename Block>
 void quantize_all(std::span<const float> values, int per_block, void* blocks) {
   for (size_t i = 0; i < values.size() / per_block; ++i) {
@@ -206,6 +225,10 @@ void quantize(DType dtype, std::span<const float> values, void* blocks) {
       return quantize_all<BlockQ5_K>(values, per_block, blocks);
     case DType::kQ6_K:
       return quantize_all<BlockQ6_K>(values, per_block, blocks);
+    case DType::kF8_128:
+      return quantize_all<BlockF8_128>(values, per_block, blocks);
+    case DType::kI4_128:
+      return quantize_all<BlockI4_128>(values, per_block, blocks);
     default:
       PELTON_CHECK(false, "no quantisation to this dtype");
   }

@@ -96,6 +96,20 @@ void dequantize_k6(const void* blocks, int64_t index, float* out) {
   }
 }
 
+void dequantize_f8(const void* blocks, int64_t index, float* out) {
+  const auto block = load_block<BlockF8_128>(blocks, index);
+  for (int j = 0; j < 128; ++j) out[j] = block.d * f8e4m3_to_f32(block.qs[j]);
+}
+
+void dequantize_i4(const void* blocks, int64_t index, float* out) {
+  const auto block = load_block<BlockI4_128>(blocks, index);
+  const float d = f16_to_f32(block.d);
+  for (int j = 0; j < 128; ++j) {
+    const int q = j < 64 ? block.qs[j] & 15 : block.qs[j - 64] >> 4;
+    out[j] = d * static_cast<float>(q - block.zero);
+  }
+}
+
 }  // namespace
 
 void unpack_codes(DType dtype, const void* block, uint8_t* codes) {
@@ -161,6 +175,12 @@ void dequantize(DType dtype, const void* blocks, int64_t elements, float* out) {
       return;
     case DType::kQ6_K:
       for (int64_t i = 0; i < elements / 256; ++i) dequantize_k6(blocks, i, out + 256 * i);
+      return;
+    case DType::kF8_128:
+      for (int64_t i = 0; i < elements / 128; ++i) dequantize_f8(blocks, i, out + 128 * i);
+      return;
+    case DType::kI4_128:
+      for (int64_t i = 0; i < elements / 128; ++i) dequantize_i4(blocks, i, out + 128 * i);
       return;
     default:
       PELTON_CHECK(per_block == 32, "no dequantisation of this dtype");

@@ -52,6 +52,15 @@ struct BlockQ6_K {
   int8_t scales[16];
   uint16_t d;  // w = d * s * (q - 32)
 };
+struct BlockF8_128 {
+  float d;  // w = d * e4m3(q)
+  uint8_t qs[128];
+};
+struct BlockI4_128 {
+  uint16_t d;      // w = d * (q - zero)
+  uint16_t zero;   // 0 .. 15
+  uint8_t qs[64];  // element j in the low four bits, element j + 64 in the high ones
+};
 
 // The unsigned codes q of one block's elements in order, of Q8_0 the signed bytes as they are.
 // codes: [block_elements]

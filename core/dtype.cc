@@ -22,6 +22,8 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfos = {{
     {"q4_k", 256, 144},
     {"q5_k", 256, 176},
     {"q6_k", 256, 210},
+    {"fp8", 128, 132},
+    {"int4", 128, 68},
 }};
 
 }  // namespace

@@ -14,7 +14,7 @@ enum class DType : uint8_t {
   kF8E4M3,
   kI8,
   kI32,
-  // GGUF's block formats; the layouts stand in backend/quantized_blocks.h.
+  // Block formats, GGUF's first; the layouts stand in backend/quantized_blocks.h.
   kQ8_0,
   kQ4_0,
   kQ4_1,
@@ -23,8 +23,11 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  // Ours: 128 elements that share a scale, as fp8, AWQ and GPTQ checkpoints have them.
+  kF8_128,
+  kI4_128,
 };
-inline constexpr int kNumDTypes = 14;
+inline constexpr int kNumDTypes = 16;
 
 struct DTypeInfo {
   std::string_view name;  // lower case, as flags and GGUF spell it: "bf16", "q4_k"

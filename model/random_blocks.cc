@@ -62,6 +62,22 @@ void random_q6_block(float amplitude, SplitMix64& random, std::byte* out) {
   store(out + 208, f32_to_f16(amplitude / (127.0F * 32.0F)));
 }
 
+// Any byte but the two NaNs; values of e4m3 reach 448 and most are far smaller.
+void random_f8_block(float amplitude, SplitMix64& random, std::byte* out) {
+  random.fill(out, 132);
+  const float d = amplitude / 448.0F;
+  std::memcpy(out, &d, sizeof(d));
+  for (int j = 4; j < 132; ++j) {
+    if ((out[j] & std::byte{0x7F}) == std::byte{0x7F}) out[j] ^= std::byte{1};
+  }
+}
+
+void random_i4_block(float amplitude, SplitMix64& random, std::byte* out) {
+  random.fill(out, 68);
+  store(out, f32_to_f16(amplitude / 8.0F));
+  store(out + 2, 8);
+}
+
 void random_block(DType dtype, float amplitude, SplitMix64& random, std::byte* out) {
   const int bytes = dtype_info(dtype).block_bytes;
   switch (dtype) {
@@ -81,6 +97,10 @@ void random_block(DType dtype, float amplitude, SplitMix64& random, std::byte* o
       return random_k_block(5, bytes, amplitude, random, out);
     case DType::kQ6_K:
       return random_q6_block(amplitude, random, out);
+    case DType::kF8_128:
+      return random_f8_block(amplitude, random, out);
+    case DType::kI4_128:
+      return random_i4_block(amplitude, random, out);
     default:
       PELTON_CHECK(false, "no block format");
   }

@@ -32,7 +32,7 @@ constexpr std::array kSettings = {
     Setting{{"device", kChoice, "auto", "Model", "Where the model runs.", 0, 0, "auto|cpu|cuda"}, &Options::device},
     Setting{{"load-format", kChoice, "auto", "Model", "auto reads the weights; dummy makes random ones from a config.json alone.", 0, 0, "auto|dummy"}, &Options::load_format},
     Setting{{"dtype", kChoice, "auto", "Model", "Format of dummy weights; auto is what config.json says.", 0, 0, "auto|f32|f16|bf16"}, &Options::dtype},
-    Setting{{"quantization", kChoice, "none", "Model", "Block format of dummy weights.", 0, 0, "none|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k"}, &Options::quantization},
+    Setting{{"quantization", kChoice, "none", "Model", "Block format of dummy weights.", 0, 0, "none|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|fp8|int4"}, &Options::quantization},
     Setting{{"served-model-name", kText, "", "Model", "Name in requests and answers; by default the file's or folder's name."}, &Options::served_model_name},
     Setting{{"max-model-len", kInt, "0", "Model", "Tokens of prompt and answer together; 0: what the model was made for.", 0, 1 << 24}, &Options::max_model_len},
     Setting{{"threads", kInt, "0", "Model", "CPU compute threads; 0: one for each core this process may use.", 0, 1024}, &Options::threads},
@@ -54,7 +54,6 @@ constexpr std::array kSettings = {
     Setting{{"max-num-batched-tokens", kInt, "512", "Batching", "Token budget of one step; long prompts are computed in chunks of it.", 16, 1 << 20}, &Options::max_num_batched_tokens},
     Setting{{"max-waiting-requests", kInt, "1024", "Batching", "Requests that may queue; beyond, clients get 429 or RESOURCE_EXHAUSTED.", 1, 1 << 20}, &Options::max_waiting_requests},
     Setting{{"enable-prefix-caching", ConfigType::kBool, "true", "Batching", "Reuse the KV of prompts that begin alike."}, &Options::enable_prefix_caching},
-    Setting{{"async-scheduling", kChoice, "auto", "Batching", "Enqueue a step before the results of the one before it are there, so that the device never waits; the answers are the same. auto: where the device computes by itself.", 0, 0, "auto|on|off"}, &Options::async_scheduling},
     Setting{{"seed", kInt, "0", "Batching", "Seed of dummy weights. Requests carry their own seeds.", 0, 9e15}, &Options::seed},
 
     Setting{{"kv-cache-memory-bytes", ConfigType::kBytes, "0", "Memory", "Size of the KV cache (4GiB, 512MiB); 0: on CPU enough for 8 x max-model-len, at most a quarter of free memory.", 0, kMaxBytes}, &Options::kv_cache_memory_bytes},

@@ -67,7 +67,8 @@ __device__ __forceinline__ float weight_value(const uint8_t* packed, int row, in
     scales.load_unit(all_scales, at.lane);
     scales.load_chunk(all_scales, chunk, at.lane);
     const int half = row % kTileRows / 8, block = k % kChunkK / kLayout.scale_block;
-    const float q = static_cast<float>(static_cast<int>(code) - code_offset(kFormat));
+    float q = static_cast<float>(static_cast<int>(code) - code_offset(kFormat));
+    if constexpr (kFormat == WeightFormat::kF8_128) q = low_half(e4m3_codes<F16>(code));
     return fmaf(scales.scale(half, block), q, scales.min(half, block));
   }
 }
@@ -92,6 +93,8 @@ __device__ float any_weight_value(const Table& table, int row, int k, int row_k)
     PELTON_FORMAT(kQ4_K)
     PELTON_FORMAT(kQ5_K)
     PELTON_FORMAT(kQ6_K)
+    PELTON_FORMAT(kF8_128)
+    PELTON_FORMAT(kI4_128)
 #undef PELTON_FORMAT
   }
   return 0;

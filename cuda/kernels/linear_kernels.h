@@ -427,6 +427,10 @@ cudaError_t launch_linear(WeightFormat format, const LinearArgs& args, cudaStrea
       return launch_linear_format<WeightFormat::kQ5_K, T>(args, stream);
     case WeightFormat::kQ6_K:
       return launch_linear_format<WeightFormat::kQ6_K, T>(args, stream);
+    case WeightFormat::kF8_128:
+      return launch_linear_format<WeightFormat::kF8_128, T>(args, stream);
+    case WeightFormat::kI4_128:
+      return launch_linear_format<WeightFormat::kI4_128, T>(args, stream);
   }
   return cudaErrorInvalidValue;
 }

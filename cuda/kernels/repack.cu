@@ -49,6 +49,10 @@ __device__ __forceinline__ uint32_t file_code(const uint8_t* row, int64_t k) {
     return k45_code(block + 48, block + 16, i);
   } else if constexpr (kFormat == WeightFormat::kQ6_K) {
     return k6_code(block, i);
+  } else if constexpr (kFormat == WeightFormat::kF8_128) {
+    return block[4 + i];
+  } else if constexpr (kFormat == WeightFormat::kI4_128) {
+    return i < 64 ? block[4 + i] & 15U : block[4 + i - 64] >> 4;
   } else {
     constexpr int kScales = kLayout.has_min ? 4 : 2;
     constexpr bool kFifth = kLayout.code_bits == 5;
@@ -145,6 +149,10 @@ __device__ __forceinline__ uint8_t scale_byte(const UnitRows& unit, int b) {
   constexpr bool kSuper = kLayout.unit_k == 256;
   if constexpr (kFormat == WeightFormat::k16Bit) {
     return 0;
+  } else if constexpr (kLayout.unit_k == 128) {
+    const int row = b / 8 + 8 * (b / 4 % 2);
+    if (!unit.inside(row, unit.k0)) return 0;
+    return unit.row(row)[unit.k0 / 128 * kLayout.file_bytes + b % 4];
   } else if constexpr (!kSuper) {
     // [row % 8][row / 8][block 2][d or d, m] f16
     constexpr int kBytes = kLayout.has_min ? 4 : 2;
@@ -238,6 +246,10 @@ cudaError_t repack(const RepackParams& p, cudaStream_t stream) {
       return launch_repack<WeightFormat::kQ5_K, BF16>(p, stream);
     case WeightFormat::kQ6_K:
       return launch_repack<WeightFormat::kQ6_K, BF16>(p, stream);
+    case WeightFormat::kF8_128:
+      return launch_repack<WeightFormat::kF8_128, BF16>(p, stream);
+    case WeightFormat::kI4_128:
+      return launch_repack<WeightFormat::kI4_128, BF16>(p, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -53,6 +53,22 @@ __device__ __forceinline__ uint32_t byte_codes<BF16>(uint32_t codes) {
   return pack2<BF16>(low, high);
 }
 
+// Two e4m3 bytes as elements; exact. Their bits are those of an f16 with another exponent bias.
+template <typename T>
+__device__ __forceinline__ uint32_t e4m3_codes(uint32_t codes) {
+  const uint32_t bits = (codes & 0x00800080U) << 8 | (codes & 0x007F007FU) << 7;
+  return pack2<T>(256.0F * Element<F16>::bits_to_float(bits & 0xFFFFU),
+                  256.0F * Element<F16>::bits_to_float(bits >> 16));
+}
+template <typename T, WeightFormat kFormat>
+__device__ __forceinline__ uint32_t eight_bit_codes(uint32_t codes) {
+  if constexpr (kFormat == WeightFormat::kF8_128) {
+    return e4m3_codes<T>(codes);
+  } else {
+    return byte_codes<T>(codes);
+  }
+}
+
 // The codes of one chunk that belong to this lane.
 template <int kBits>
 struct LaneCodes;
@@ -82,10 +98,10 @@ struct LaneCodes<8> {
     const uint4 pair = w[step / 2];
     const uint32_t first = step % 2 == 0 ? pair.x : pair.z;
     const uint32_t second = step % 2 == 0 ? pair.y : pair.w;
-    a[0] = byte_codes<T>(first & 0x00FF00FFU);
-    a[1] = byte_codes<T>(first >> 8 & 0x00FF00FFU);
-    a[2] = byte_codes<T>(second & 0x00FF00FFU);
-    a[3] = byte_codes<T>(second >> 8 & 0x00FF00FFU);
+    a[0] = eight_bit_codes<T, kFormat>(first & 0x00FF00FFU);
+    a[1] = eight_bit_codes<T, kFormat>(first >> 8 & 0x00FF00FFU);
+    a[2] = eight_bit_codes<T, kFormat>(second & 0x00FF00FFU);
+    a[3] = eight_bit_codes<T, kFormat>(second >> 8 & 0x00FF00FFU);
   }
 };
 
@@ -241,6 +257,34 @@ struct LaneScales<WeightFormat::kQ6_K> {
     return (half == 0 ? low_half(d) : high_half(d)) * static_cast<float>(s);
   }
   __device__ __forceinline__ float min(int, int) const { return 0; }
+};
+
+template <>
+struct LaneScales<WeightFormat::kF8_128> {
+  uint2 d;  // [row half] f32
+  __device__ __forceinline__ void load_unit(const uint8_t* scales, int lane) {
+    d = load8_streaming(scales + lane / 4 * 8);
+  }
+  __device__ __forceinline__ void load_chunk(const uint8_t*, int, int) {}
+  __device__ __forceinline__ float scale(int half, int) const {
+    return __uint_as_float(half == 0 ? d.x : d.y);
+  }
+  __device__ __forceinline__ float min(int, int) const { return 0; }
+};
+
+template <>
+struct LaneScales<WeightFormat::kI4_128> {
+  uint2 d;  // [row half] f16 d, u16 zero
+  __device__ __forceinline__ void load_unit(const uint8_t* scales, int lane) {
+    d = load8_streaming(scales + lane / 4 * 8);
+  }
+  __device__ __forceinline__ void load_chunk(const uint8_t*, int, int) {}
+  __device__ __forceinline__ float scale(int half, int) const {
+    return low_half(half == 0 ? d.x : d.y);
+  }
+  __device__ __forceinline__ float min(int half, int block) const {
+    return -(scale(half, block) * static_cast<float>((half == 0 ? d.x : d.y) >> 16));
+  }
 };
 
 }  // namespace pelton::cuda

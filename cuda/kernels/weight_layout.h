@@ -2,8 +2,8 @@
 // take them ("fragment order"), so that each load is 16 bytes a lane and each byte is read once.
 // Pure functions for host and device.
 //
-// A matrix [n, k] is cut into row tiles of 16 and units along k (64, or the 256 of a K-quant's
-// super-block); k is padded with zeros to whole units, n to whole tiles. All units of a row tile
+// A matrix [n, k] is cut into row tiles of 16 and units along k (64, or the 128 or 256 that share
+// scales); k is padded with zeros to whole units, n to whole tiles. All units of a row tile
 // lie back to back. A unit holds the codes of its chunks (64 of k each), then its scales:
 //   codes, 16 bit:  [step 4][lane 32] 16 bytes: the A fragment of mma.m16n8k16
 //   codes, 8 bit:   [step pair 2][lane 32] 16 bytes: words (step, register pair)
@@ -23,19 +23,21 @@
 
 namespace pelton::cuda {
 
-// The names and numbers of bits are those of GGUF; k16Bit holds the activations' own type.
+// The names are those of core/dtype.h; k16Bit holds the activations' own type.
 enum class WeightFormat : uint8_t {
   k16Bit,
-  kQ8_0,  // scales: [row % 8][row / 8][block 2] f16 d
-  kQ4_0,  // the same
-  kQ4_1,  // [row % 8][row / 8][block 2][d, m] f16
-  kQ5_0,  // as kQ4_0
-  kQ5_1,  // as kQ4_1
-  kQ4_K,  // [chunk 4][row % 8][row / 8][block 2][scale, min] u8, then [row % 8][row / 8][d, dmin]
-  kQ5_K,  // the same
-  kQ6_K,  // [chunk 4][row % 8][row / 8][block of 16: 4] i8, then [row % 8][row / 8] d
+  kQ8_0,    // scales: [row % 8][row / 8][block 2] f16 d
+  kQ4_0,    // the same
+  kQ4_1,    // [row % 8][row / 8][block 2][d, m] f16
+  kQ5_0,    // as kQ4_0
+  kQ5_1,    // as kQ4_1
+  kQ4_K,    // [chunk 4][row % 8][row / 8][block 2][scale, min] u8, then [row % 8][row / 8][d, dmin]
+  kQ5_K,    // the same
+  kQ6_K,    // [chunk 4][row % 8][row / 8][block of 16: 4] i8, then [row % 8][row / 8] d
+  kF8_128,  // [row % 8][row / 8] f32 d; codes are e4m3
+  kI4_128,  // [row % 8][row / 8][d, zero] f16, u16
 };
-inline constexpr int kNumWeightFormats = 9;
+inline constexpr int kNumWeightFormats = 11;
 
 inline constexpr int kTileRows = 16;
 inline constexpr int kChunkK = 64;
@@ -74,6 +76,10 @@ __host__ __device__ constexpr WeightLayout weight_layout(WeightFormat format) {
       return {5, 256, 320, 32, true, 256, 176};
     case WeightFormat::kQ6_K:
       return {6, 256, 288, 16, false, 256, 210};
+    case WeightFormat::kF8_128:
+      return {8, 128, 64, 128, false, 128, 132};
+    case WeightFormat::kI4_128:
+      return {4, 128, 64, 128, true, 128, 68};
   }
   return {};
 }

@@ -29,6 +29,30 @@ TEST_CASE("every bf16 value survives a round trip through f32") {
   }
 }
 
+TEST_CASE("every e4m3 value survives a round trip and values round to the nearest of them") {
+  for (uint32_t bits = 0; bits <= 0xFF; ++bits) {
+    const float value = f8e4m3_to_f32(static_cast<uint8_t>(bits));
+    if (std::isnan(value)) {
+      REQUIRE((bits & 0x7F) == 0x7F);
+      REQUIRE(std::isnan(f8e4m3_to_f32(f32_to_f8e4m3(value))));
+    } else {
+      REQUIRE(f32_to_f8e4m3(value) == bits);
+    }
+  }
+  for (uint32_t bits = 0; bits < 0x7E; ++bits) {
+    const float low = f8e4m3_to_f32(static_cast<uint8_t>(bits));
+    const float high = f8e4m3_to_f32(static_cast<uint8_t>(bits + 1));
+    const float middle = 0.5F * (low + high);
+    REQUIRE(f32_to_f8e4m3(middle) == bits + (bits & 1));
+    REQUIRE(f32_to_f8e4m3(std::nextafter(middle, low)) == bits);
+    REQUIRE(f32_to_f8e4m3(std::nextafter(middle, high)) == bits + 1);
+  }
+  CHECK(f8e4m3_to_f32(0x7E) == 448.0F);
+  CHECK(f8e4m3_to_f32(0x01) == 0x1p-9F);
+  CHECK(f32_to_f8e4m3(1e9F) == 0x7E);
+  CHECK(f32_to_f8e4m3(-std::numeric_limits<float>::infinity()) == 0xFE);
+}
+
 TEST_CASE("f16 and bf16 round to nearest and ties to even") {
   CHECK(f16_to_f32(0x3C00) == 1.0F);
   CHECK(f16_to_f32(0x0001) == 0x1p-24F);

@@ -16,12 +16,13 @@ struct Format {
   DType dtype;
 };
 const std::vector<Format> kFormats = {
-    {WeightFormat::k16Bit, DType::kF32},  {WeightFormat::k16Bit, DType::kF16},
-    {WeightFormat::k16Bit, DType::kBF16}, {WeightFormat::kQ8_0, DType::kQ8_0},
-    {WeightFormat::kQ4_0, DType::kQ4_0},  {WeightFormat::kQ4_1, DType::kQ4_1},
-    {WeightFormat::kQ5_0, DType::kQ5_0},  {WeightFormat::kQ5_1, DType::kQ5_1},
-    {WeightFormat::kQ4_K, DType::kQ4_K},  {WeightFormat::kQ5_K, DType::kQ5_K},
-    {WeightFormat::kQ6_K, DType::kQ6_K}};
+    {WeightFormat::k16Bit, DType::kF32},    {WeightFormat::k16Bit, DType::kF16},
+    {WeightFormat::k16Bit, DType::kBF16},   {WeightFormat::kQ8_0, DType::kQ8_0},
+    {WeightFormat::kQ4_0, DType::kQ4_0},    {WeightFormat::kQ4_1, DType::kQ4_1},
+    {WeightFormat::kQ5_0, DType::kQ5_0},    {WeightFormat::kQ5_1, DType::kQ5_1},
+    {WeightFormat::kQ4_K, DType::kQ4_K},    {WeightFormat::kQ5_K, DType::kQ5_K},
+    {WeightFormat::kQ6_K, DType::kQ6_K},    {WeightFormat::kF8_128, DType::kF8_128},
+    {WeightFormat::kI4_128, DType::kI4_128}};
 
 SourceType source_of(DType dtype) {
   if (dtype == DType::kF32) return SourceType::kF32;
@@ -138,7 +139,7 @@ void check_case(const Weights& w, const Case& c) {
 }
 
 bool is_super(const Format& f) {
-  return weight_layout(f.format).unit_k == 256;
+  return weight_layout(f.format).file_block > 32;
 }
 
 }  // namespace
