@@ -6,6 +6,7 @@
 
 #include "cuda/emulator/block_runner.h"
 #include "cuda/emulator/lane_language.h"
+#include "cuda/emulator/tracer.h"
 
 namespace pelton::cuda::emulator {
 
@@ -55,7 +56,9 @@ void named_barrier_arrive(int id, int threads, Site site) {
 
 void fence(Site) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  BlockRunner::current().maybe_yield();
+  BlockRunner& runner = BlockRunner::current();
+  if (Tracer* tracer = Tracer::active()) tracer->fenced(runner.lane().linear);
+  runner.maybe_yield();
 }
 
 void check_aligned(const void* pointer, size_t bytes, Site site) {
@@ -69,6 +72,16 @@ void async_copy(void* shared, const void* global, int bytes, bool valid, Site si
   BlockRunner& runner = BlockRunner::current();
   check_aligned(shared, static_cast<size_t>(bytes), site);
   check_aligned(global, static_cast<size_t>(bytes), site);
+  if (Tracer* tracer = Tracer::active()) {
+    const void* instruction = __builtin_return_address(0);
+    const auto count = static_cast<size_t>(bytes);
+    if (valid) {
+      tracer->access(reinterpret_cast<uintptr_t>(global), count, AccessKind::kAsyncRead,
+                     instruction);
+    }
+    tracer->access(reinterpret_cast<uintptr_t>(shared), count, AccessKind::kAsyncWrite,
+                   instruction);
+  }
   std::memset(shared, 0xFF, static_cast<size_t>(bytes));
   runner.lane().copies.push_back({shared, global, bytes, valid, site});
 }
@@ -92,6 +105,9 @@ void async_wait(int groups_left, Site) {
       std::memcpy(copy.target, copy.source, static_cast<size_t>(copy.bytes));
     } else {
       std::memset(copy.target, 0, static_cast<size_t>(copy.bytes));
+    }
+    if (Tracer* tracer = Tracer::active()) {
+      tracer->async_landed(copy.target, static_cast<size_t>(copy.bytes));
     }
   }
   lane.copies.erase(lane.copies.begin(), lane.copies.begin() + static_cast<ptrdiff_t>(count));

@@ -11,6 +11,7 @@
 #include <map>
 
 #include "cuda/emulator/address_space.h"
+#include "cuda/emulator/tracer.h"
 
 namespace pelton::cuda::emulator {
 namespace {
@@ -142,6 +143,7 @@ void BlockRunner::prepare(const Grid& grid, uint3 block, const Schedule& schedul
   blockIdx = block;
   gridDim = grid.size;
   blockDim = grid.block;
+  if (Tracer* tracer = Tracer::active()) tracer->begin_block(*this);
 }
 
 unsigned BlockRunner::pick_bit(uint32_t bits) {
@@ -202,6 +204,10 @@ void BlockRunner::run_lanes() {
     lane.fiber = nullptr;
     warps_[lane.linear / kLanes].done |= 1u << lane.linear % kLanes;
     ++num_done_;
+    if (Tracer* tracer = Tracer::active()) {
+      const Warp& warp = warps_[lane.linear / kLanes];
+      tracer->end_thread(lane.linear, warp.done == warp.present);
+    }
     Lane* next = pick();
     if (next == nullptr) {
       if (num_done_ != num_threads_) report_deadlock();
@@ -276,8 +282,19 @@ void BlockRunner::barrier(int id, unsigned threads, bool wait, const char* what,
          site);
   }
   ++barrier.arrived;
+  Tracer* tracer = Tracer::active();
+  if (tracer != nullptr && id != 0) tracer->named_barrier_arrived(id, current_->linear);
   if (barrier.arrived == barrier.expected) {
     barrier.expected = 0;
+    if (tracer != nullptr) {
+      if (id == 0) {
+        tracer->block_barrier();
+      } else {
+        std::vector<unsigned> released = barrier.waiting;
+        if (wait) released.push_back(current_->linear);
+        tracer->named_barrier_released(id, released);
+      }
+    }
     vote_result = vote_count;
     vote_count = 0;
     for (unsigned lane : barrier.waiting) release(lane);
@@ -339,6 +356,9 @@ void BlockRunner::meet(uint32_t mask, const char* what, bool aligned, void* argu
     return;
   }
   warp.meetings.erase(warp.meetings.begin() + static_cast<ptrdiff_t>(i));
+  if (Tracer* tracer = Tracer::active()) {
+    tracer->warp_met(current_->linear / kLanes, mask, warp.present, compute == nullptr);
+  }
   if (compute != nullptr) compute(warp.arguments.data(), mask);
   const unsigned first = current_->linear / kLanes * kLanes;
   for (uint32_t rest = mask & ~self; rest != 0; rest &= rest - 1) {
@@ -369,6 +389,31 @@ void* BlockRunner::shared_array(const SharedArray& array) {
   std::memset(shared_base_ + offset, 0xFF, array.bytes);
   shared_places_.push_back({&array, offset});
   return shared_base_ + offset;
+}
+
+bool BlockRunner::in_shared_array(size_t offset, size_t bytes) const {
+  if (offset + bytes <= grid_->shared_bytes) return true;
+  for (const SharedPlace& place : shared_places_) {
+    if (offset >= place.offset && offset + bytes <= place.offset + place.array->bytes) return true;
+  }
+  return false;
+}
+
+std::string BlockRunner::describe_shared(size_t offset) const {
+  // The last array that begins at or before it.
+  size_t begin = 0;
+  size_t bytes = grid_->shared_bytes;
+  std::string name = "dynamic shared memory";
+  for (const SharedPlace& place : shared_places_) {
+    if (place.offset > offset || (place.offset < begin && bytes > 0)) continue;
+    begin = place.offset;
+    bytes = place.array->bytes;
+    name = fmt::format("shared array {}", place.array->name);
+  }
+  return offset - begin < bytes
+             ? fmt::format("byte {} of {} ({} bytes)", offset - begin, name, bytes)
+             : fmt::format("{} bytes past the end of {} ({} bytes)", offset - begin - bytes, name,
+                           bytes);
 }
 
 std::string BlockRunner::where() const {

@@ -98,6 +98,10 @@ class BlockRunner {
             Site site);
   void* shared_array(const SharedArray& array);
   void* dynamic_shared() { return shared_base_; }
+  // Whether the bytes at an offset of the shared part lie in one array; and where they lie, in
+  // words.
+  bool in_shared_array(size_t offset, size_t bytes) const;
+  std::string describe_shared(size_t offset) const;
   // A point where another lane may go first (in random order).
   void maybe_yield();
   [[noreturn]] void fail(cudaError_t code, const char* kind, const std::string& message, Site site);

@@ -63,6 +63,12 @@ void fiber_entered(transfer_t transfer) {
   arrive(transfer, nullptr);
 }
 
+void forget_stack([[maybe_unused]] void* bottom, [[maybe_unused]] size_t bytes) {
+#ifdef PELTON_ASAN
+  __asan_unpoison_memory_region(bottom, bytes);
+#endif
+}
+
 StackArena::~StackArena() {
   if (base_ != nullptr) munmap(base_, count_ * kSlotBytes);
 }
@@ -83,10 +89,7 @@ void StackArena::reserve(size_t count) {
 
 void StackArena::prepare(size_t i, Fiber& fiber, void (*entry)(transfer_t)) {
   char* bottom = base_ + i * kSlotBytes + kGuardBytes;
-#ifdef PELTON_ASAN
-  // What an abandoned lane left behind.
-  __asan_unpoison_memory_region(bottom, kStackBytes);
-#endif
+  forget_stack(bottom, kStackBytes);
   const size_t bytes = kStackBytes - top_shift(i);
   fiber.bottom = bottom;
   fiber.bytes = bytes;

@@ -21,6 +21,9 @@ void switch_fiber(Fiber& from, Fiber& to);
 // First thing on a stack that switch_fiber() entered for the first time.
 void fiber_entered(boost::context::detail::transfer_t transfer);
 
+// Under ASan: what an abandoned stack left behind is forgotten.
+void forget_stack(void* bottom, size_t bytes);
+
 // Stacks of 64 KiB with a guard page below each, reserved as one range; pages come when touched.
 class StackArena {
  public:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/emulator/memory_faults.h"
+#include "cuda/emulator/tracer.h"
 
 namespace pelton::cuda::emulator {
 namespace {
@@ -129,7 +130,9 @@ bool run_blocks(const Grid& grid, const Schedule& schedule, Fault& fault) {
                                     ? schedule.host_threads
                                     : std::max(1u, std::thread::hardware_concurrency());
   bool shared = false;
-  if (host_threads > 1 && num_blocks > 1 && threads >= kThreadsWorthSharing) {
+  Tracer* tracer = Tracer::active();
+  if (tracer != nullptr) tracer->begin_kernel(grid.name);
+  if (tracer == nullptr && host_threads > 1 && num_blocks > 1 && threads >= kThreadsWorthSharing) {
     static Pool pool(std::max(1u, std::thread::hardware_concurrency()) - 1);
     std::unique_lock lock(pool.owner(), std::try_to_lock);
     if (lock.owns_lock()) {
@@ -138,6 +141,7 @@ bool run_blocks(const Grid& grid, const Schedule& schedule, Fault& fault) {
     }
   }
   if (!shared) job.work();
+  if (tracer != nullptr) tracer->end_kernel();
   if (job.failed.load()) fault = job.fault;
   return !job.failed.load();
 }

@@ -61,6 +61,7 @@ uint64_t atomic_compare_exchange64(uint64_t* word, uint64_t expected, uint64_t v
 
 // One PELTON_SHARED; its address differs from block to block.
 struct SharedArray {
+  const char* name;
   size_t bytes;
   size_t alignment;
 };

@@ -9,6 +9,7 @@
 
 #include "cuda/emulator/block_runner.h"
 #include "cuda/emulator/lane_language.h"
+#include "cuda/emulator/tracer.h"
 
 namespace pelton::cuda::emulator {
 namespace {
@@ -117,7 +118,9 @@ template <class Sum>
 void mma(const char* name, Sum* d, const uint32_t* a, const uint32_t* b,
          BlockRunner::Compute compute, Site site) {
   Mma<Sum> mine{d, a, b};
-  BlockRunner::current().meet(0xffffffffu, name, true, &mine, compute, site);
+  BlockRunner& runner = BlockRunner::current();
+  if (Tracer* tracer = Tracer::active(); tracer != nullptr && lane_id() == 0) tracer->count_mma();
+  runner.meet(0xffffffffu, name, true, &mine, compute, site);
 }
 
 struct LoadMatrix {
@@ -167,7 +170,14 @@ void ldmatrix(uint32_t* d, int matrices, bool transposed, const void* row, Site 
       {"ldmatrix.x1.trans", "ldmatrix.x2.trans", "ldmatrix.x4.trans"}};
   const int which = matrices == 1 ? 0 : matrices == 2 ? 1 : 2;
   LoadMatrix mine{d, row};
-  if (lane_id() < static_cast<unsigned>(8 * matrices)) check_aligned(row, 16, site);
+  if (lane_id() < static_cast<unsigned>(8 * matrices)) {
+    check_aligned(row, 16, site);
+    if (Tracer* tracer = Tracer::active()) {
+      tracer->access(reinterpret_cast<uintptr_t>(row), 16, AccessKind::kMatrixRead,
+                     __builtin_return_address(0));
+      if (lane_id() == 0) tracer->count_ldmatrix();
+    }
+  }
   BlockRunner::current().meet(0xffffffffu, kNames[transposed][which], true, &mine,
                               kCompute[transposed][which], site);
 }

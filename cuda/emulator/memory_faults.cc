@@ -37,6 +37,7 @@ thread_local void* faulting_address = nullptr;
 void on_fault(int signal, siginfo_t* info, void* context) {
   if (BlockRunner::is_running() && emergency_stack != nullptr) {
     faulting_address = info->si_addr;
+    forget_stack(emergency_stack, kStackBytes);
     auto* user = static_cast<ucontext_t*>(context);
     const auto top = reinterpret_cast<uintptr_t>(emergency_stack) + kStackBytes - 64;
 #if defined(__x86_64__)

@@ -30,7 +30,7 @@ inline constexpr int warpSize = 32;
 // card, at function scope here.
 #define PELTON_SHARED(T, name, count)                                          \
   static constexpr ::pelton::cuda::emulator::SharedArray pelton_shared_##name{ \
-      sizeof(T) * (count), alignof(T) < 16 ? size_t{16} : alignof(T)};         \
+      #name, sizeof(T) * (count), alignof(T) < 16 ? size_t{16} : alignof(T)};  \
   T(&name)                                                                     \
   [count] =                                                                    \
       *reinterpret_cast<T(*)[count]>(::pelton::cuda::emulator::shared_array(pelton_shared_##name))
