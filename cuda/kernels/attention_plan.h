@@ -9,10 +9,11 @@
 
 namespace pelton::cuda {
 
-inline constexpr int kKvTileTokens = 64;      // keys that enter the running softmax together
-inline constexpr int kSplitTokens = 256;      // of --batch-invariant; a multiple of the tile
-inline constexpr int kDecodeTileRows = 16;    // one matrix tile of rows
-inline constexpr int kPrefillTileRows = 128;  // 32 where head_dim > 128
+inline constexpr int kKvTileTokens = 64;    // keys that enter the running softmax together
+inline constexpr int kSplitTokens = 256;    // of --batch-invariant; a multiple of the tile
+inline constexpr int kDecodeTileRows = 16;  // one matrix tile of rows
+inline constexpr int kPrefillTileRows = 128;
+inline constexpr int kWideHeadTileRows = 32;  // the same where head_dim > 128
 
 // Rows of one tile: row r of a sequence is query token r / group, query head kv_head * group +
 // r % group, where group = num_q_heads / num_kv_heads. The item holds for every KV head.
@@ -52,7 +53,8 @@ struct AttentionBatch {
   bool pad = false;
 };
 
-// items: decode, then prefill, then merge; to be copied to the device in one go.
+// items: decode, then prefill, then merge (one a row: first_row is that row, partial its first
+// partial row, rows the step to its next); to be copied to the device in one go.
 struct AttentionPlan {
   std::vector<AttentionItem> items;
   int num_decode = 0;
@@ -67,8 +69,8 @@ void plan_attention(const AttentionShape& shape, const AttentionBatch& batch, At
 // The most items that any batch of so many sequences and new tokens can give.
 int max_attention_items(const AttentionShape& shape, int num_seqs, int num_tokens);
 
-// Partial rows that let every sequence be split when `kv_tokens` are in the cache and at most
-// `num_seqs` sequences run; a row takes num_kv_heads * (head_dim + 2) floats of workspace.
-int64_t wanted_partial_rows(const AttentionShape& shape, int64_t kv_tokens, int num_seqs);
+// Partial rows that let every decoding sequence be split when `kv_tokens` are in the cache and at
+// most `num_seqs` sequences run; a row takes num_kv_heads * (head_dim + 2) floats of workspace.
+int64_t wanted_partial_rows(int64_t kv_tokens, int num_seqs);
 
 }  // namespace pelton::cuda

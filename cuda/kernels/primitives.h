@@ -340,6 +340,28 @@ __device__ __forceinline__ float tanh_approx(float x) {
 #endif
 }
 
+// --- packed bf16: a * b + c in both halves, rounded once (sm_80 on; no packed multiply below sm_90)
+
+__device__ __forceinline__ uint32_t bf16x2_fma(uint32_t a, uint32_t b, uint32_t c) {
+#if PELTON_CUDA_EMULATED
+  uint32_t result = 0;
+  for (int shift = 0; shift < 32; shift += 16) {
+    // A bf16 is the high half of a float. The product is exact in float64; so is every sum whose
+    // terms lie within 2^29 of each other, which is what this is used for.
+    const auto wide = [shift](uint32_t pair) {
+      return static_cast<double>(__uint_as_float(((pair >> shift) & 0xffffU) << 16));
+    };
+    const float sum = static_cast<float>(wide(a) * wide(b) + wide(c));
+    result |= static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(sum))) << shift;
+  }
+  return result;
+#else
+  uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+#endif
+}
+
 // --- programmatic dependent launch (sm_90 on; nothing below) ---
 
 // From here on the next kernel of the stream may start.

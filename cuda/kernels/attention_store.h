@@ -1,0 +1,134 @@
+// Results of the attention kernels: partial sums of a split, and outputs. The order of elements in
+// q that goes with 8-bit K. Device code of attention_*.cu alone.
+#pragma once
+
+#include "cuda/kernels/attention_softmax.h"
+
+namespace pelton::cuda {
+
+// Pairs of bf16 from pairs of the element type.
+template <class Element>
+__device__ __forceinline__ uint32_t to_bf16_pair(uint32_t pair) {
+  if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
+    return pair;
+  } else {
+    const float low = __half2float(__ushort_as_half(static_cast<unsigned short>(pair & 0xffff)));
+    const float high = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
+    return pack_pair<__nv_bfloat16>(low, high);
+  }
+}
+
+// 16 elements e: 4 t + i goes to 2 t + i / 2 + 8 (i % 2).
+template <class Element>
+__device__ __forceinline__ void to_code_order(uint4& low, uint4& high) {
+  const uint32_t x[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  uint32_t even[4], odd[4];
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+    const uint32_t a = to_bf16_pair<Element>(x[2 * t]);
+    const uint32_t b = to_bf16_pair<Element>(x[2 * t + 1]);
+    even[t] = __byte_perm(a, b, 0x5410);
+    odd[t] = __byte_perm(a, b, 0x7632);
+  }
+  low = {even[0], even[1], even[2], even[3]};
+  high = {odd[0], odd[1], odd[2], odd[3]};
+}
+
+// What a thread holds of row `half` in n tiles 2 pair and 2 pair + 1, as values of consecutive
+// elements: 16-bit V gives two runs of two (from 16 pair + 2 quad, and 8 further), 8-bit V one of
+// four (from 16 pair + 4 quad).
+template <class Tile>
+__device__ __forceinline__ void runs_of_pair(float (&x)[4], const float (&out)[Tile::kOutTiles][4],
+                                             int pair, int half) {
+  const float(&a)[4] = out[2 * pair];
+  const float(&b)[4] = out[2 * pair + 1];
+  if constexpr (Tile::k8Bit) {
+    x[0] = a[2 * half], x[1] = b[2 * half], x[2] = a[2 * half + 1], x[3] = b[2 * half + 1];
+  } else {
+    x[0] = a[2 * half], x[1] = a[2 * half + 1], x[2] = b[2 * half], x[3] = b[2 * half + 1];
+  }
+}
+
+template <class Tile>
+__device__ __forceinline__ void store_partial(const AttentionArgs& args, const AttentionItem& item,
+                                              int split_index, int kv_head,
+                                              const SplitState<Tile>& split, const float (&sum)[2],
+                                              const AttentionLane<Tile>& who) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = who.row() + 8 * half;
+    if (row >= item.rows) continue;
+    const int64_t place =
+        (int64_t{item.partial} + (split_index - item.first_split) * item.rows + row) *
+            args.num_kv_heads +
+        kv_head;
+    if (who.column == 0 && who.quad() == 0) {
+      args.partial_state[place] = {split.maximum[half], sum[half]};
+    }
+    float* target = args.partial_out + place * args.head_dim;
+#pragma unroll
+    for (int pair = 0; pair < Tile::kOutTiles / 2; ++pair) {
+      float x[4];
+      runs_of_pair<Tile>(x, split.out, pair, half);
+      const int first = who.column * Tile::kOutDim + 16 * pair;
+      const int a = first + (Tile::k8Bit ? 4 : 2) * who.quad();
+      const int b = Tile::k8Bit ? a + 2 : a + 8;
+      if (a < args.head_dim) *reinterpret_cast<float2*>(target + a) = {x[0], x[1]};
+      if (b < args.head_dim) *reinterpret_cast<float2*>(target + b) = {x[2], x[3]};
+    }
+  }
+}
+
+// By way of shared memory (where q was), so that rows leave in runs of 16 bytes a thread.
+template <class Tile>
+__device__ __forceinline__ void store_output(const AttentionArgs& args, const AttentionItem& item,
+                                             int kv_head, const TotalState<Tile>& total,
+                                             const AttentionShared<Tile>& shared,
+                                             const AttentionLane<Tile>& who) {
+  using Element = typename Tile::Element;
+  row_group_barrier<Tile>(who.row_group);  // q has been read
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = who.row() + 8 * half;
+    const int head = kv_head * args.group + (item.first_row + row) % args.group;
+    const float factor = final_factor(total.maximum[half], total.sum[half], args.sinks, head);
+#pragma unroll
+    for (int pair = 0; pair < Tile::kOutTiles / 2; ++pair) {
+      float x[4];
+      runs_of_pair<Tile>(x, total.out, pair, half);
+      const uint32_t low = pack_pair<Element>(__fmul_rn(x[0], factor), __fmul_rn(x[1], factor));
+      const uint32_t high = pack_pair<Element>(__fmul_rn(x[2], factor), __fmul_rn(x[3], factor));
+      const int chunk = who.column * (Tile::kOutDim / 8) + 2 * pair;
+      unsigned char* rows = shared.memory + AttentionShared<Tile>::kQuery;
+      unsigned char* a;
+      unsigned char* b;
+      if constexpr (Tile::k8Bit) {
+        a = rows + swizzled<Tile::kQueryRowBytes>(row, chunk + who.quad() / 2) +
+            8 * (who.quad() % 2);
+        b = a + 4;
+      } else {
+        a = rows + swizzled<Tile::kQueryRowBytes>(row, chunk) + 4 * who.quad();
+        b = rows + swizzled<Tile::kQueryRowBytes>(row, chunk + 1) + 4 * who.quad();
+      }
+      *reinterpret_cast<uint32_t*>(a) = low;
+      *reinterpret_cast<uint32_t*>(b) = high;
+    }
+  }
+  row_group_barrier<Tile>(who.row_group);
+  constexpr int kChunks = Tile::kDim / 8;
+  const int chunks = args.head_dim / 8;
+  for (int i = who.column * 32 + who.lane; i < 16 * kChunks; i += Tile::kColumns * 32) {
+    const int row = who.row_group * 16 + i / kChunks;
+    const int chunk = i % kChunks;
+    if (row >= item.rows || chunk >= chunks) continue;
+    const int place = item.first_row + row;
+    const int head = kv_head * args.group + place % args.group;
+    auto* target = static_cast<Element*>(args.out) +
+                   (item.token + place / args.group) * args.out_stride +
+                   int64_t{head} * args.head_dim + chunk * 8;
+    store16(target, load16(shared.memory + AttentionShared<Tile>::kQuery +
+                           swizzled<Tile::kQueryRowBytes>(row, chunk)));
+  }
+}
+
+}  // namespace pelton::cuda
