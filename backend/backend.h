@@ -170,6 +170,16 @@ struct PoolParams {
   Tensor out;              // [num_seqs, H] f32
 };
 
+// The largest step that a model will ask for.
+struct StepLimits {
+  int max_tokens = 0;
+  int max_seqs = 0;
+  int max_logit_rows = 0;  // of one sample()
+  int max_model_len = 0;   // tokens of a sequence
+  int vocab_size = 0;
+  int num_q_heads = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -184,6 +194,8 @@ class Backend {
   // Ops return before the device is done with them, so the engine has the next step enqueued before
   // it collects this one (model_runner.h).
   virtual bool asynchronous() const { return false; }
+  // Its memory serves one model alone: the KV cache takes what is left of it.
+  virtual bool dedicated_memory() const { return false; }
 
   // --- memory; at load only ---
   virtual StatusOr<std::unique_ptr<Buffer>> allocate(int64_t bytes) = 0;  // 64-byte aligned
@@ -195,6 +207,19 @@ class Backend {
   // num_blocks: [num_groups]
   virtual StatusOr<std::unique_ptr<KvCache>> allocate_kv(const KvGeometry& geometry,
                                                          std::span<const int> num_blocks) = 0;
+  // Takes what steps up to these limits need beside weights, activations and KV, so that what is
+  // free afterwards is the KV cache's. A backend that was not asked takes memory as steps need it.
+  virtual Status reserve(const StepLimits& /*limits*/, const KvGeometry& /*geometry*/) {
+    return absl::OkStatus();
+  }
+  // Everything is loaded, reserved and recorded: no step takes memory from here on.
+  virtual Status seal() { return absl::OkStatus(); }
+
+  // Decode steps may be recorded at start and replayed: for each of these numbers of sequences, in
+  // this order, forward() is to be called between record(true) and record(false) with so many new
+  // tokens, one a sequence, each with a logit row. Empty: nothing is recorded.
+  virtual std::vector<int> recordable_steps() const { return {}; }
+  virtual void record(bool /*on*/) {}
 
   // --- one step ---
   // Bounds were checked by the scheduler: ids within the model, slots within the cache.
@@ -203,6 +228,11 @@ class Backend {
   // results where they are.
   virtual StatusOr<const StepPlan*> prepare(const Batch& batch, const KvGeometry& geometry) = 0;
   virtual void copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) = 0;
+  // All ops from embed() to gather_logit_rows() of a forward lie between these two. False: the
+  // step is replayed, its ops are not to be called. What a replayed step computes lies where the
+  // recorded one's tensors were, in as many rows as the batch has.
+  virtual bool begin_forward(const StepPlan& /*plan*/) { return true; }
+  virtual Status end_forward() { return absl::OkStatus(); }
   virtual void embed(const StepPlan& plan, const EmbedParams& params) = 0;
   virtual void norm(const NormParams& params) = 0;
   virtual void linear(const LinearParams& params) = 0;

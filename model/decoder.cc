@@ -112,11 +112,24 @@ Status Decoder::forward(const Batch& batch, KvCache& cache) {
       backend_.copy_blocks(cache, static_cast<int>(g), batch.kv[g].copies);
     }
   }
-  const Step step = begin_step(plan, cache, batch.num_tokens());
-  backend_.embed(*plan, {.table = weights_.embedding.get(),
-                         .positions = weights_.positions.get(),
-                         .scale = config_.embedding_scale,
-                         .out = step.residual});
+  num_rows_ = static_cast<int64_t>(batch.logit_rows.size());
+  if (backend_.begin_forward(*plan)) {
+    run_layers(begin_step(plan, cache, batch.num_tokens()));
+    if (num_rows_ > 0) {
+      backend_.gather_logit_rows(
+          *plan,
+          view(*hidden_, backend_.activation_dtype(), batch.num_tokens(), config_.hidden_size),
+          view(*narrow_, backend_.activation_dtype(), num_rows_, config_.hidden_size));
+    }
+  }
+  return backend_.end_forward();
+}
+
+void Decoder::run_layers(const Step& step) {
+  backend_.embed(*step.plan, {.table = weights_.embedding.get(),
+                              .positions = weights_.positions.get(),
+                              .scale = config_.embedding_scale,
+                              .out = step.residual});
   backend_.norm({.kind = architecture_.norm,
                  .eps = config_.norm_eps,
                  .x = step.residual,
@@ -128,12 +141,6 @@ Status Decoder::forward(const Batch& batch, KvCache& cache) {
     attention(step, layer);
     mlp(step, layer);
   }
-  num_rows_ = static_cast<int64_t>(batch.logit_rows.size());
-  if (num_rows_ > 0) {
-    backend_.gather_logit_rows(*plan, step.hidden,
-                               view(*narrow_, step.hidden.dtype, num_rows_, config_.hidden_size));
-  }
-  return Status();
 }
 
 // hidden [M, H], normed -> residual += attention's output; hidden = norm for the MLP.

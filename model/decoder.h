@@ -66,6 +66,7 @@ class Decoder {
   Status make_layers(const KvGeometry& geometry);
   Status allocate_activations();
   Step begin_step(const StepPlan* plan, KvCache& cache, int64_t num_tokens) const;
+  void run_layers(const Step& step);
   void attention(const Step& step, int layer);
   void mlp(const Step& step, int layer);
   const float* bias_once(const float* bias) const;

@@ -7,6 +7,26 @@
 #include "core/check.h"
 
 namespace pelton {
+namespace {
+
+// A decode step of sequences that hold nothing: it reads and writes no KV.
+Batch idle_batch(int seqs, size_t kv_groups) {
+  Batch batch;
+  const auto count = static_cast<size_t>(seqs);
+  batch.tokens.assign(count, 0);
+  batch.positions.assign(count, 0);
+  batch.seq_lens.assign(count, 0);
+  for (int s = 0; s <= seqs; ++s) batch.query_start_loc.push_back(s);
+  for (int s = 0; s < seqs; ++s) batch.logit_rows.push_back(s);
+  GroupBatch group;
+  group.slot_mapping.assign(count, -1);
+  group.block_tables.assign(count, -1);
+  group.max_blocks_per_seq = 1;
+  batch.kv.assign(kv_groups, group);
+  return batch;
+}
+
+}  // namespace
 
 DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, std::unique_ptr<KvCache> cache,
                              std::vector<int> num_blocks, Backend& backend)
@@ -14,6 +34,20 @@ DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, std::unique_ptr<K
       cache_(std::move(cache)),
       decoder_(std::move(decoder)),
       num_blocks_(std::move(num_blocks)) {}
+
+Status DecoderRunner::warm_up() {
+  for (const int seqs : backend_.recordable_steps()) {
+    const Batch batch = idle_batch(seqs, cache_->geometry().groups.size());
+    // First as it is: what a kernel's first run sets up cannot be set up while it is recorded.
+    PELTON_RETURN_IF_ERROR(decoder_->forward(batch, *cache_));
+    PELTON_RETURN_IF_ERROR(backend_.synchronize());
+    backend_.record(true);
+    const Status recorded = decoder_->forward(batch, *cache_);
+    backend_.record(false);
+    PELTON_RETURN_IF_ERROR(recorded);
+  }
+  return backend_.seal();
+}
 
 Status DecoderRunner::forward(const Batch& batch) {
   if (in_parts_ && !batch.drawn.empty()) {  // the results are here, not on the device

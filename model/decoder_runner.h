@@ -28,6 +28,9 @@ class DecoderRunner final : public ModelRunner {
   Status sample(std::span<const SampleRow> rows) override;
   StatusOr<std::vector<SampledToken>> collect() override;
 
+  // Has the backend record its decode steps and seals it; before the first step, once.
+  Status warm_up();
+
   Decoder& decoder() { return *decoder_; }
   KvCache& cache() { return *cache_; }
 

@@ -82,30 +82,41 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
   facts.parameters = weights.parameter_count;
   facts.weight_bytes = weights.bytes;
 
+  // Activations and the backend's own needs come first: the KV cache may take what is left.
+  const int wanted_len = options.max_model_len > 0 ? options.max_model_len : config.max_positions;
+  const DecoderLimits limits = {
+      .max_model_len = wanted_len,
+      .max_num_batched_tokens = options.max_num_batched_tokens,
+      .max_logit_rows = std::clamp(options.max_num_seqs, kMinLogitRows, kMaxLogitRows)};
+  PELTON_ASSIGN_OR_RETURN(
+      std::unique_ptr<Decoder> decoder,
+      Decoder::create(*files.architecture, config, geometry, limits, std::move(weights), backend));
+  facts.activation_bytes = decoder->activation_bytes();
+  PELTON_RETURN_IF_ERROR(backend.reserve({.max_tokens = limits.max_num_batched_tokens,
+                                          .max_seqs = options.max_num_seqs,
+                                          .max_logit_rows = limits.max_logit_rows,
+                                          .max_model_len = wanted_len,
+                                          .vocab_size = config.vocab_size,
+                                          .num_q_heads = config.num_heads},
+                                         geometry));
+
+  const int64_t free_bytes = backend.free_memory_bytes();
+  const bool take_all = backend.dedicated_memory() && options.kv_cache_memory_bytes == 0;
   PELTON_ASSIGN_OR_RETURN(
       const KvPlan plan,
-      plan_kv_cache(geometry, {.bytes = options.kv_cache_memory_bytes,
-                               .free_bytes = backend.free_memory_bytes(),
-                               .max_model_len = options.max_model_len > 0 ? options.max_model_len
-                                                                          : config.max_positions,
+      plan_kv_cache(geometry, {.bytes = take_all ? free_bytes : options.kv_cache_memory_bytes,
+                               .free_bytes = free_bytes,
+                               .max_model_len = wanted_len,
                                .may_shorten = options.max_model_len == 0}));
   facts.max_model_len = plan.max_model_len;
   facts.shortened = options.max_model_len == 0 && plan.max_model_len < config.max_positions;
   facts.kv_cache_bytes = plan.bytes;
   facts.kv_cache_tokens = int64_t{plan.num_blocks[0]} * geometry.block_size;
-
-  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
-                          Decoder::create(*files.architecture, config, geometry,
-                                          {.max_model_len = plan.max_model_len,
-                                           .max_num_batched_tokens = options.max_num_batched_tokens,
-                                           .max_logit_rows = std::clamp(
-                                               options.max_num_seqs, kMinLogitRows, kMaxLogitRows)},
-                                          std::move(weights), backend));
-  facts.activation_bytes = decoder->activation_bytes();
   PELTON_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
                           backend.allocate_kv(geometry, plan.num_blocks));
   model.runner = std::make_unique<DecoderRunner>(std::move(decoder), std::move(cache),
                                                  plan.num_blocks, backend);
+  PELTON_RETURN_IF_ERROR(model.runner->warm_up());
   model.config = config;
   model.gguf = std::move(files.gguf);
   model.folder = std::move(files.folder);

@@ -12,6 +12,9 @@ void add_tokens(const PlannedRun& run, StepBatch& out) {
   const int row_base = batch.num_tokens() - run.first;
   batch.tokens.insert(batch.tokens.end(), sequence.tokens.begin() + run.first,
                       sequence.tokens.begin() + end);
+  if (sequence.drawn_row >= 0 && end == sequence.num_tokens()) {
+    batch.drawn.push_back({batch.num_tokens() - 1, sequence.drawn_row});
+  }
   for (int position = run.first; position < end; ++position) batch.positions.push_back(position);
   batch.query_start_loc.push_back(batch.num_tokens());
   batch.seq_lens.push_back(end);
@@ -59,6 +62,7 @@ void build_batch(std::span<const PlannedRun> plan, int num_groups, int block_siz
   batch.seq_lens.clear();
   batch.logit_rows.clear();
   batch.adapters.clear();
+  batch.drawn.clear();
   batch.kv.resize(static_cast<size_t>(num_groups));
   out.rows.clear();
   for (const PlannedRun& run : plan) add_tokens(run, out);

@@ -38,6 +38,14 @@ StatusOr<std::unique_ptr<BlockHasher>> make_hasher(bool wanted) {
   return BlockHasher::create(key);
 }
 
+// Whose a row of a sample() in flight is. A request outlives its rows; its sequence does not where
+// the request has ended.
+struct DrawnRow {
+  EngineRequest* request;
+  Sequence* sequence;
+  bool draws;  // otherwise it scores a prompt token
+};
+
 }  // namespace
 
 class Engine::Impl {
@@ -48,6 +56,7 @@ class Engine::Impl {
         runner_(std::move(runner)),
         text_(text),
         clock_(clock),
+        overlap_(options_.async_scheduling.value_or(runner_->asynchronous())),
         scheduler_(scheduler_options(options_), runner_->kv_geometry(), runner_->num_blocks(),
                    hasher.ok() ? *std::move(hasher) : nullptr),
         inbox_(options_.max_waiting_requests, clock) {
@@ -72,10 +81,13 @@ class Engine::Impl {
   void take_mail();
   void admit(EngineInbox::Submission submission);
   void end_expired();
-  void make_rows(const StepPlan& plan);
-  StatusOr<std::vector<SampledToken>> run_model();
-  void update(std::vector<SampledToken> sampled);
-  void take_row(const LogitRow& row, SampledToken sampled, EngineRequest& request, TimePoint now);
+  void advance();
+  Status launch(const StepPlan& plan);
+  Status sample();
+  Status finish();
+  void note_scheduled(const StepPlan& plan);
+  void make_rows();
+  void take_row(const DrawnRow& row, SampledToken sampled, TimePoint now);
   void end(EngineRequest& request, FinishReason reason, Status status);
   void settle(EngineRequest& request);
   void fail_all(const Status& cause);
@@ -86,6 +98,7 @@ class Engine::Impl {
   const std::unique_ptr<ModelRunner> runner_;
   const TextStreamFactory* const text_;
   const Clock* const clock_;
+  const bool overlap_;
   Scheduler scheduler_;
   EngineInbox inbox_;
   std::thread thread_;
@@ -95,38 +108,68 @@ class Engine::Impl {
   EngineStats stats_;
   Status failure_;  // of the device; final
   StepBatch step_;
-  std::vector<SampleRow> sample_rows_;        // [step_.rows]
-  std::vector<EngineRequest*> row_requests_;  // [step_.rows]
-  std::vector<EngineRequest*> touched_;       // have output in this step
-  std::vector<RequestId> ended_;              // in this step
+  std::vector<SampleRow> sample_rows_;   // of the last sample()
+  std::vector<DrawnRow> rows_;           // [sample_rows_]
+  bool in_flight_ = false;               // that sample() is not collected yet
+  std::vector<EngineRequest*> touched_;  // have output in this step
+  std::vector<RequestId> ended_;         // in this step
 };
 
 bool Engine::Impl::step() {
   take_mail();
   end_expired();
-  const bool work = scheduler_.num_sequences() > 0;
-  if (work) {
-    const StepPlan& plan = scheduler_.schedule();
-    build_batch(plan, scheduler_.kv().num_groups(), scheduler_.kv().block_size(), step_);
-    make_rows(plan);
-    StatusOr<std::vector<SampledToken>> sampled = run_model();
-    // The device's errors end all that is in flight; nothing of the step becomes visible then.
-    if (!sampled.ok()) fail_all(sampled.status());
-    scheduler_.commit();
-    if (sampled.ok()) update(*std::move(sampled));
-    ++stats_.steps;
-  }
+  const bool work = in_flight_ || scheduler_.num_sequences() > 0;
+  if (work) advance();
   deliver();
   publish();
   return work;
 }
 
-StatusOr<std::vector<SampledToken>> Engine::Impl::run_model() {
-  PELTON_RETURN_IF_ERROR(runner_->forward(step_.batch));
+// With overlap the step made here is on the device before the one before it is collected: its
+// sequences count a token each that is still being drawn. One that ends with that token has been
+// computed once too often, but is sampled no more; nothing of it is shown or counted.
+void Engine::Impl::advance() {
+  const StepPlan& plan = scheduler_.schedule();
+  const bool computes = !plan.empty();
+  Status status = computes ? launch(plan) : absl::OkStatus();
+  if (status.ok()) status = finish();
+  // The device's errors end all that is in flight; nothing of the step becomes visible then.
+  if (!status.ok()) fail_all(status);
+  if (computes) make_rows();
+  scheduler_.commit();
+  if (computes && status.ok()) {
+    status = sample();
+    if (status.ok() && !overlap_) status = finish();
+    if (!status.ok()) fail_all(status);
+    ++stats_.steps;
+  }
+}
+
+Status Engine::Impl::launch(const StepPlan& plan) {
+  note_scheduled(plan);
+  build_batch(plan, scheduler_.kv().num_groups(), scheduler_.kv().block_size(), step_);
+  return runner_->forward(step_.batch);
+}
+
+Status Engine::Impl::sample() {
   PELTON_RETURN_IF_ERROR(runner_->sample(sample_rows_));
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    if (rows_[i].draws) scheduler_.expect(*rows_[i].sequence, static_cast<int>(i));
+  }
+  in_flight_ = true;
+  return absl::OkStatus();
+}
+
+// Waits for the results of the last sample(), if there is one, and hands them to their requests.
+Status Engine::Impl::finish() {
+  if (!std::exchange(in_flight_, false)) return absl::OkStatus();
   PELTON_ASSIGN_OR_RETURN(std::vector<SampledToken> sampled, runner_->collect());
-  if (sampled.size() == sample_rows_.size()) return sampled;
-  return absl::InternalError("the model gave another number of results than was asked for");
+  if (sampled.size() != rows_.size()) {
+    return absl::InternalError("the model gave another number of results than was asked for");
+  }
+  const TimePoint now = clock_->now();
+  for (size_t i = 0; i < sampled.size(); ++i) take_row(rows_[i], std::move(sampled[i]), now);
+  return absl::OkStatus();
 }
 
 void Engine::Impl::take_mail() {
@@ -175,39 +218,37 @@ void Engine::Impl::end_expired() {
   }
 }
 
-void Engine::Impl::make_rows(const StepPlan& plan) {
+void Engine::Impl::note_scheduled(const StepPlan& plan) {
   const TimePoint now = clock_->now();
   for (const PlannedRun& run : plan) {
     const Sequence& sequence = *run.sequence;
     if (sequence.num_tokens() > sequence.num_prompt_tokens) continue;  // noted before
     requests_.at(RequestId(sequence.id.value))->note_scheduled(now, sequence.cached_tokens);
   }
+}
+
+// The rows of the step being made, but for requests that ended meanwhile.
+void Engine::Impl::make_rows() {
   sample_rows_.clear();
-  row_requests_.clear();
-  for (const LogitRow& row : step_.rows) {
+  rows_.clear();
+  for (size_t i = 0; i < step_.rows.size(); ++i) {
+    const LogitRow& row = step_.rows[i];
     EngineRequest* request = requests_.at(RequestId(row.sequence->id.value)).get();
-    const int index = static_cast<int>(sample_rows_.size());
+    if (request->ended()) continue;
+    const int index = static_cast<int>(i);
     const int position = row.position + 1;
     sample_rows_.push_back(
         row.draws ? request->draw_row(index, position)
                   : request->score_row(index, position,
                                        row.sequence->tokens[static_cast<size_t>(position)]));
-    row_requests_.push_back(request);
-  }
-}
-
-void Engine::Impl::update(std::vector<SampledToken> sampled) {
-  const TimePoint now = clock_->now();
-  for (size_t i = 0; i < sampled.size(); ++i) {
-    EngineRequest& request = *row_requests_[i];
-    if (request.ended()) continue;  // an earlier row of this step ended it
-    take_row(step_.rows[i], std::move(sampled[i]), request, now);
+    rows_.push_back({request, row.sequence, row.draws});
   }
 }
 
 // What goes wrong with one row ends one request.
-void Engine::Impl::take_row(const LogitRow& row, SampledToken sampled, EngineRequest& request,
-                            TimePoint now) {
+void Engine::Impl::take_row(const DrawnRow& row, SampledToken sampled, TimePoint now) {
+  EngineRequest& request = *row.request;
+  if (request.ended()) return;  // by an earlier row, or from outside
   if (sampled.nan) {
     end(request, FinishReason::kError, absl::InternalError("the model's output is not a number"));
   } else if (sampled.token < 0 || sampled.token >= runner_->vocab_size()) {
@@ -218,7 +259,7 @@ void Engine::Impl::take_row(const LogitRow& row, SampledToken sampled, EngineReq
     Sequence& sequence = *row.sequence;
     if (request.num_generated() == 0) stats_.prompt_tokens += sequence.num_prompt_tokens;
     ++stats_.generation_tokens;
-    scheduler_.append(sequence, sampled.token);
+    scheduler_.resolve(sequence, sampled.token);
     request.take_token(std::move(sampled), sequence.num_tokens() == sequence.max_total_tokens, now);
     settle(request);
   }
@@ -301,6 +342,7 @@ Engine::Impl::~Impl() {
   inbox_.stop();
   if (thread_.joinable()) thread_.join();
   take_mail();
+  if (const Status status = finish(); !status.ok()) fail_all(status);
   for (const auto& [id, request] : requests_) {
     if (!request->ended()) end(*request, FinishReason::kAbort, absl::OkStatus());
   }

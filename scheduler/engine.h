@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/clock.h"
@@ -35,6 +36,9 @@ struct EngineOptions {
   // so a step has at most this many and max_num_seqs.
   int max_prompt_logprob_rows = 256;
   bool enable_prefix_caching = true;
+  // Whether a step is enqueued before the one before it is collected (model_runner.h); the results
+  // are the same. Nothing: where the runner is asynchronous.
+  std::optional<bool> async_scheduling;
   std::vector<TokenId> eos_token_ids;  // end an answer unless ignore_eos
   bool check_integrity = false;        // after each step (tests)
 };
@@ -62,7 +66,8 @@ class Engine {
 
   // Starts the engine thread. Without it, the caller drives step() itself (tests, pelton-bench).
   void start();
-  // One step: schedule, forward, sample, collect, update, deliver. Returns false when idle.
+  // One step: schedule, forward, sample, collect, update, deliver; with overlap schedule, forward,
+  // then collect and update of the step before, sample, deliver. Returns false when idle.
   bool step();
 
   RequestId mint_request_id();

@@ -65,8 +65,8 @@ bool Scheduler::fork(SequenceId parent_id, SequenceId child_id) {
   const Sequence* parent = find(parent_id);
   // A reserved parent's account holds no block for a copy, and nobody who waits may be bypassed.
   if (parent == nullptr || parent->state != Sequence::State::kRunning || parent->reserved ||
-      !waiting_.empty() || in_flight_ || num_running() >= options_.max_num_seqs ||
-      sequences_.contains(child_id)) {
+      parent->drawn_row >= 0 || !waiting_.empty() || in_flight_ ||
+      num_running() >= options_.max_num_seqs || sequences_.contains(child_id)) {
     return false;
   }
   auto made = std::make_unique<Sequence>();
@@ -126,6 +126,7 @@ void Scheduler::commit() {
   for (const PlannedRun& run : plan_) {
     Sequence& sequence = *run.sequence;
     if (sequence.state != Sequence::State::kRunning) continue;
+    PELTON_CHECK(sequence.drawn_row < 0, "a commit of a token whose id is not known");
     const int end = run.first + run.count;
     kv_.commit(sequence, run.first, end);
     sequence.num_computed_tokens = end;
@@ -138,10 +139,18 @@ void Scheduler::commit() {
   removed_.clear();
 }
 
-void Scheduler::append(Sequence& sequence, TokenId token) {
+void Scheduler::expect(Sequence& sequence, int row) {
   PELTON_CHECK(sequence.num_uncomputed() == 0 && sequence.num_tokens() < sequence.max_total_tokens,
                "a token for a sequence that has not caught up or is full");
-  sequence.tokens.push_back(token);
+  PELTON_CHECK(sequence.drawn_row < 0, "a token before the last one is known");
+  sequence.tokens.push_back(0);
+  sequence.drawn_row = row;
+}
+
+void Scheduler::resolve(Sequence& sequence, TokenId token) {
+  PELTON_CHECK(sequence.drawn_row >= 0, "a token that was not drawn");
+  sequence.tokens.back() = token;
+  sequence.drawn_row = -1;
 }
 
 void Scheduler::enqueue(Sequence& sequence) {

@@ -77,12 +77,16 @@ class Scheduler {
   std::vector<SequenceId> expired(TimePoint now) const;
 
   // Makes the plan of a step, which is then in flight until commit(). Empty only when no sequence
-  // is left. Sequences removed meanwhile stay valid in the plan, as kFinished.
+  // is left, or when those that are left wait for the last token of another. Sequences removed
+  // meanwhile stay valid in the plan, as kFinished.
   const StepPlan& schedule();
-  // The step's KV has been written.
+  // The step's KV has been written, or will be before what a later step reads or writes.
   void commit();
-  // A token was drawn for a sequence that has caught up.
-  void append(Sequence& sequence, TokenId token);
+  // A token is being drawn for a sequence that has caught up, by that row of the step's sample().
+  // The sequence may be scheduled with it; its id comes with resolve(), before the commit of the
+  // step that computes it.
+  void expect(Sequence& sequence, int row);
+  void resolve(Sequence& sequence, TokenId token);
 
   int num_sequences() const { return static_cast<int>(sequences_.size()); }
   int num_running() const { return static_cast<int>(running_.size()); }

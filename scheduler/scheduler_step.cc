@@ -55,7 +55,10 @@ const StepPlan& Scheduler::schedule() {
     if (sequence->scheduled_tokens == 0) continue;
     plan_.push_back({sequence, sequence->num_computed_tokens, sequence->scheduled_tokens});
   }
-  PELTON_CHECK(!plan_.empty() || sequences_.empty(), "no progress");
+  const auto drawing = [](const auto& entry) { return entry.second->drawn_row >= 0; };
+  PELTON_CHECK(!plan_.empty() || sequences_.empty() ||
+                   std::any_of(sequences_.begin(), sequences_.end(), drawing),
+               "no progress");
   kv_.begin_step();
   in_flight_ = true;
   return plan_;

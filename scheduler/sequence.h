@@ -2,6 +2,7 @@
 // alone touches it. What stands under "scheduler" and "kv" only scheduler and manager change.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -45,8 +46,11 @@ struct Sequence {
   State state = State::kWaiting;
   int num_computed_tokens = 0;  // tokens whose KV exists
   int scheduled_tokens = 0;     // in the step being made or in flight
-  int cached_tokens = 0;        // found in the prefix cache at first admission
-  uint64_t arrival = 0;         // order of arrival, unique
+  // >= 0: the last token is still being drawn, by this row of the sample() in flight. Its place is
+  // taken, and may be scheduled; what stands in `tokens` there means nothing.
+  int drawn_row = -1;
+  int cached_tokens = 0;  // found in the prefix cache at first admission
+  uint64_t arrival = 0;   // order of arrival, unique
   bool admitted_once = false;
   int preemptions = 0;
   int bypassed = 0;       // how often a later arrival was preferred
@@ -62,7 +66,10 @@ struct Sequence {
   std::vector<BlockHash> hashes;  // of the leading full blocks, as far as they were needed
 
   int num_tokens() const { return static_cast<int>(tokens.size()); }
-  int num_uncomputed() const { return num_tokens() - num_computed_tokens; }
+  // Tokens whose KV is still needed; that of the last that fits never is.
+  int num_uncomputed() const {
+    return std::min(num_tokens(), max_total_tokens - 1) - num_computed_tokens;
+  }
 };
 
 }  // namespace pelton

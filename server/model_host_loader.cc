@@ -165,6 +165,9 @@ StatusOr<LoadedServedModel> load_served_model(const Options& options, const Cloc
   engine.max_num_batched_tokens = options.max_num_batched_tokens;
   engine.max_waiting_requests = options.max_waiting_requests;
   engine.enable_prefix_caching = options.enable_prefix_caching;
+  if (options.async_scheduling != "auto") {
+    engine.async_scheduling = options.async_scheduling == "on";
+  }
   engine.eos_token_ids = end_ids(loaded.facts, text.tokenizer.get());
 
   const ModelFacts facts = facts_of(options, loaded.facts, *backend);

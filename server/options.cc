@@ -54,6 +54,7 @@ constexpr std::array kSettings = {
     Setting{{"max-num-batched-tokens", kInt, "512", "Batching", "Token budget of one step; long prompts are computed in chunks of it.", 16, 1 << 20}, &Options::max_num_batched_tokens},
     Setting{{"max-waiting-requests", kInt, "1024", "Batching", "Requests that may queue; beyond, clients get 429 or RESOURCE_EXHAUSTED.", 1, 1 << 20}, &Options::max_waiting_requests},
     Setting{{"enable-prefix-caching", ConfigType::kBool, "true", "Batching", "Reuse the KV of prompts that begin alike."}, &Options::enable_prefix_caching},
+    Setting{{"async-scheduling", kChoice, "auto", "Batching", "Enqueue a step before the results of the one before it are there, so that the device never waits; the answers are the same. auto: where the device computes by itself.", 0, 0, "auto|on|off"}, &Options::async_scheduling},
     Setting{{"seed", kInt, "0", "Batching", "Seed of dummy weights. Requests carry their own seeds.", 0, 9e15}, &Options::seed},
 
     Setting{{"kv-cache-memory-bytes", ConfigType::kBytes, "0", "Memory", "Size of the KV cache (4GiB, 512MiB); 0: on CPU enough for 8 x max-model-len, at most a quarter of free memory.", 0, kMaxBytes}, &Options::kv_cache_memory_bytes},

@@ -41,6 +41,7 @@ struct Options {
   int max_num_batched_tokens = 0;
   int max_waiting_requests = 0;
   bool enable_prefix_caching = true;
+  std::string async_scheduling;
   int64_t seed = 0;
 
   int64_t kv_cache_memory_bytes = 0;  // 0: chosen from the model and free memory

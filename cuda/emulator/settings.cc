@@ -1,6 +1,8 @@
 #include "cuda/emulator/settings.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -9,10 +11,20 @@
 namespace pelton::cuda::emulator {
 namespace {
 
+Schedule schedule_of_environment() {
+  Schedule schedule;
+  const char* text = std::getenv("PELTON_EMULATED_SCHEDULE");
+  if (text == nullptr || *text == 0) return schedule;
+  const bool reverse = std::strcmp(text, "reverse") == 0;
+  schedule.order = reverse ? Order::kReverse : Order::kRandom;
+  schedule.seed = reverse ? 0 : std::strtoull(text, nullptr, 10);
+  return schedule;
+}
+
 struct State {
   std::mutex mutex;
   CardLimits limits;
-  Schedule schedule;
+  Schedule schedule = schedule_of_environment();
   std::optional<Fault> fault;
   bool quiet = false;
 };

@@ -1,5 +1,6 @@
 // What a test can choose: the card's limits and the order in which lanes and blocks run. Set
-// between launches; process-wide.
+// between launches; process-wide. PELTON_EMULATED_SCHEDULE chooses the order at start: "reverse" or
+// the seed of a random one.
 #pragma once
 
 #include <cstddef>

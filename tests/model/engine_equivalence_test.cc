@@ -49,11 +49,13 @@ void check_equivalence(const Loader& load, const CacheSizes& cache,
   for (const TestBackend& kind : backends) {
     for (const bool prefix_cache : {false, true}) {
       for (const int64_t kv_tokens : {cache.roomy, cache.tight}) {
-        INFO(kind.name << ", prefix cache " << prefix_cache << ", KV tokens " << kv_tokens);
         const std::unique_ptr<Backend> backend = kind.make();
         RunOptions options = limits;
         options.concurrency = 32;
         options.prefix_cache = prefix_cache;
+        options.async_scheduling = prefix_cache == (kv_tokens == cache.tight);
+        INFO(kind.name << ", prefix cache " << prefix_cache << ", KV tokens " << kv_tokens
+                       << ", overlap " << options.async_scheduling);
         const RunResult run = run_engine(load(*backend, kv_tokens), requests, options);
         CHECK(differing(run, solo) == std::vector<size_t>{});
         if (cache.crowded) {

@@ -70,6 +70,7 @@ RunResult run_engine(LoadedModel model, const std::vector<TestRequest>& requests
   engine_options.max_num_seqs = options.max_num_seqs;
   engine_options.max_num_batched_tokens = options.max_num_batched_tokens;
   engine_options.enable_prefix_caching = options.prefix_cache;
+  engine_options.async_scheduling = options.async_scheduling;
   engine_options.eos_token_ids = model.facts.eos_ids;
   engine_options.check_integrity = true;
   const SteadyClock clock;

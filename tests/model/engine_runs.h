@@ -25,6 +25,7 @@ struct RunOptions {
   int max_num_seqs = 32;
   int max_num_batched_tokens = 64;
   bool prefix_cache = false;
+  bool async_scheduling = false;
 };
 
 struct Answer {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "scheduler/engine.h"
+#include "tests/support/catch.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model_runner.h"
@@ -38,12 +39,14 @@ struct EngineSetup {
     options.max_num_batched_tokens = 64;
     options.eos_token_ids = {kFakeEos};
     options.check_integrity = true;
+    options.async_scheduling = GENERATE(false, true);  // each test runs with both
     return options;
   }
 };
 
 struct EngineHarness {
-  explicit EngineHarness(EngineSetup setup = {}) {
+  explicit EngineHarness(EngineSetup setup = {})
+      : lag(setup.options.async_scheduling.value_or(false) ? 1 : 0) {
     auto made = std::make_unique<FakeModelRunner>(kFakeVocab, setup.geometry, setup.num_blocks);
     model = made.get();
     engine = std::make_unique<Engine>(setup.options, std::move(made), setup.text, &clock);
@@ -74,6 +77,7 @@ struct EngineHarness {
     return sink->answer(id);
   }
 
+  const int lag;  // steps by which a token comes later
   FakeClock clock;
   FakeModelRunner* model;
   std::unique_ptr<Engine> engine;

@@ -43,7 +43,10 @@ void bench(int sequences, int prompt_tokens, std::vector<int> windows) {
     const auto t2 = std::chrono::steady_clock::now();
     const size_t planned = plan.size();
     scheduler.commit();
-    for (const LogitRow& row : batch.rows) scheduler.append(*row.sequence, 1);
+    for (const LogitRow& row : batch.rows) {
+      scheduler.expect(*row.sequence, 0);
+      scheduler.resolve(*row.sequence, 1);
+    }
     const auto t3 = std::chrono::steady_clock::now();
     // Decode steps alone: the steady state.
     if (batch.batch.num_tokens() != sequences || planned != static_cast<size_t>(sequences))

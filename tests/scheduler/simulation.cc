@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "backend/drawn_tokens.h"
 #include "scheduler/batch_builder.h"
 #include "scheduler/scheduler.h"
 #include "tests/scheduler/kv_event_replay.h"
@@ -34,6 +35,7 @@ struct Setup {
   std::vector<int> num_blocks;
   bool prefix_cache = true;
   bool priorities = false;
+  bool overlap = false;  // a step is computed before the tokens of the one before it are known
   int arrival_percent = 50;
 };
 
@@ -54,6 +56,7 @@ Setup draw_setup(Rng& rng) {
   setup.options.max_bypass = rng.between(1, 12);
   setup.prefix_cache = rng.chance(80);
   setup.priorities = rng.chance(50);
+  setup.overlap = rng.chance(50);
   setup.arrival_percent = rng.between(5, 95);
   return setup;
 }
@@ -193,7 +196,8 @@ class Simulation {
 
     const StepPlan& plan = scheduler_.schedule();
     check(scheduler_.check_integrity());
-    check(!plan.empty() || live_.empty(), "no progress while something is runnable");
+    check(!plan.empty() || live_.empty() || !drawing_.empty(),
+          "no progress while something is runnable");
     check_plan(plan);
     note_admissions();
     build_batch(plan, scheduler_.kv().num_groups(), setup_.geometry.block_size, batch_);
@@ -204,15 +208,22 @@ class Simulation {
       free_blocks.push_back(scheduler_.kv().free_blocks(g));
     }
     abort_some(5);  // while the step is in flight
+    if (setup_.overlap) update();
     for (int g = 0; g < scheduler_.kv().num_groups(); ++g) {
       check(scheduler_.kv().free_blocks(g) == free_blocks[static_cast<size_t>(g)],
             "a block is free while the step is in flight");
     }
     check(scheduler_.check_integrity());
     note_committed(plan);
+    sampling_.clear();
+    for (const LogitRow& row : batch_.rows) {
+      const bool live = row.sequence->state != Sequence::State::kFinished;
+      if (row.draws && live) sampling_.push_back(row.sequence);
+    }
     scheduler_.commit();
     check(scheduler_.check_integrity());
-    update();
+    sample();
+    if (!setup_.overlap) update();
     check(scheduler_.check_integrity());
     if (rng_.chance(30)) replay_.follow(events());
   }
@@ -274,39 +285,54 @@ class Simulation {
   }
 
   void run_model(const StepPlan& plan) {
-    memory_.write(batch_.batch);
-    for (const GroupBatch& group : batch_.batch.kv) {
+    Batch& batch = batch_.batch;
+    result_.drawn += static_cast<int64_t>(batch.drawn.size());
+    check(setup_.overlap || batch.drawn.empty(), "a token is not known without overlap");
+    check(fill_drawn_tokens(sampled_, batch));
+    memory_.write(batch);
+    for (const GroupBatch& group : batch.kv) {
       result_.copies += static_cast<int64_t>(group.copies.size());
       for (const int32_t block : group.block_tables) trace(static_cast<uint64_t>(block));
     }
     for (size_t i = 0; i < plan.size(); ++i) {
+      std::vector<TokenId> tokens = plan[i].sequence->tokens;
       const int last = plan[i].first + plan[i].count - 1;
+      tokens[static_cast<size_t>(last)] =
+          batch.tokens[static_cast<size_t>(batch.query_start_loc[i + 1]) - 1];
       for (const int position : {plan[i].first, last}) {
-        const uint64_t seen = memory_.read(batch_.batch, static_cast<int>(i), position);
-        check(seen == expected_history(setup_.geometry, plan[i].sequence->tokens, position),
+        const uint64_t seen = memory_.read(batch, static_cast<int>(i), position);
+        check(seen == expected_history(setup_.geometry, tokens, position),
               "the cache holds other tokens than the sequence");
       }
     }
     check(memory_.error().empty(), memory_.error());
     int scored = 0;
-    drawing_.clear();
-    for (const LogitRow& row : batch_.rows) {
-      scored += !row.draws;
-      if (row.draws) drawing_.push_back(row.sequence->id);
-    }
+    for (const LogitRow& row : batch_.rows) scored += !row.draws;
     check(scored <= setup_.options.max_prompt_logprob_rows, "too many rows of prompt logprobs");
   }
 
-  // The ids that draw are noted before the commit: a plan's removed sequences do not outlive it.
+  // Draws for those that have caught up; what was drawn is known to them with update().
+  void sample() {
+    sampled_.assign(sampling_.size(), {});
+    drawing_.clear();
+    for (size_t i = 0; i < sampling_.size(); ++i) {
+      sampled_[i].token = rng_.below(2);
+      scheduler_.expect(*sampling_[i], static_cast<int>(i));
+      drawing_.push_back(sampling_[i]->id);
+    }
+  }
+
   void update() {
-    for (const SequenceId id : drawing_) {
+    for (size_t i = 0; i < drawing_.size(); ++i) {
+      const SequenceId id = drawing_[i];
       Sequence* s = scheduler_.find(id);
       if (s == nullptr) continue;
-      scheduler_.append(*s, rng_.below(2));
+      scheduler_.resolve(*s, sampled_[i].token);
       if (s->num_tokens() == s->max_total_tokens || s->num_tokens() == live_.at(id).forced_end) {
         end(id);
       }
     }
+    drawing_.clear();
   }
 
   const KvEventLog& events() const { return scheduler_.kv().events(); }
@@ -335,7 +361,9 @@ class Simulation {
   Scheduler scheduler_;
   FakeKvMemory memory_;
   StepBatch batch_;
-  std::vector<SequenceId> drawing_;
+  std::vector<Sequence*> sampling_;    // in the step being committed
+  std::vector<SequenceId> drawing_;    // whose tokens are drawn and not yet known
+  std::vector<SampledToken> sampled_;  // [drawing_]
   KvEventReplay replay_;
   TimePoint now_{};
   uint64_t next_id_ = 1;

@@ -17,6 +17,7 @@ struct SimulationResult {
   int64_t most_bypassed = 0;
   int64_t hits = 0;
   int64_t copies = 0;
+  int64_t drawn = 0;  // tokens that were scheduled before they were known
 };
 
 SimulationResult simulate(uint64_t seed);

@@ -27,17 +27,19 @@ void run_seeds(uint64_t first, uint64_t count) {
     sum.most_bypassed = std::max(sum.most_bypassed, result.most_bypassed);
     sum.hits += result.hits;
     sum.copies += result.copies;
+    sum.drawn += result.drawn;
   }
   INFO("steps " << sum.steps << ", sequences " << sum.sequences << ", preemptions "
                 << sum.preemptions << ", most of one " << sum.most_preemptions << ", most bypassed "
                 << sum.most_bypassed << ", tokens hit " << sum.hits << ", blocks copied "
-                << sum.copies);
+                << sum.copies << ", tokens ahead " << sum.drawn);
   // The traces reach what they are for.
   CHECK(sum.preemptions > static_cast<int64_t>(count));
   CHECK(sum.most_preemptions == 4);
   CHECK(sum.most_bypassed > 5);
   CHECK(sum.hits > static_cast<int64_t>(count));
   CHECK(sum.copies > static_cast<int64_t>(count) / 2);
+  CHECK(sum.drawn > static_cast<int64_t>(count) * 10);
 }
 
 }  // namespace

@@ -7,8 +7,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "backend/drawn_tokens.h"
 #include "model/model_runner.h"
 #include "tests/support/fake_kv_memory.h"
 
@@ -24,6 +26,7 @@ class FakeModelRunner : public ModelRunner {
 
   // Called at the start of each forward(): may block (a slow step) or return an error.
   std::function<Status(const Batch&)> before_forward;
+  std::function<Status()> before_collect;  // likewise
   // Says for which last token a row is not a number.
   std::function<bool(TokenId)> is_nan = [](TokenId) { return false; };
   // May answer for the model: a token >= 0 that follows (last token, position).
@@ -34,12 +37,17 @@ class FakeModelRunner : public ModelRunner {
   const std::vector<int>& num_blocks() const override { return num_blocks_; }
   const std::string& error() const { return memory_.error(); }
   int max_logit_rows_seen() const { return max_rows_; }
+  int64_t overlapped() const { return overlapped_; }      // tokens that came as Batch::drawn
+  int64_t sampled_rows() const { return sampled_rows_; }  // over all steps
 
-  Status forward(const Batch& batch) override {
+  Status forward(const Batch& given) override {
     if (before_forward) {
-      Status status = before_forward(batch);
+      Status status = before_forward(given);
       if (!status.ok()) return status;
     }
+    Batch batch = given;
+    overlapped_ += static_cast<int64_t>(batch.drawn.size());
+    if (Status status = fill_drawn_tokens(sampled_, batch); !status.ok()) return status;
     memory_.write(batch);
     rows_.clear();
     int seq = 0;
@@ -54,7 +62,9 @@ class FakeModelRunner : public ModelRunner {
   }
 
   Status sample(std::span<const SampleRow> rows) override {
+    if (std::exchange(to_collect_, true)) return absl::InternalError("the last was not collected");
     sampled_.clear();
+    sampled_rows_ += static_cast<int64_t>(rows.size());
     for (const SampleRow& row : rows) {
       const Row& from = rows_[static_cast<size_t>(row.logit_row)];
       SampledToken out;
@@ -66,7 +76,14 @@ class FakeModelRunner : public ModelRunner {
     return absl::OkStatus();
   }
 
-  StatusOr<std::vector<SampledToken>> collect() override { return std::move(sampled_); }
+  StatusOr<std::vector<SampledToken>> collect() override {
+    if (before_collect) {
+      Status status = before_collect();
+      if (!status.ok()) return status;
+    }
+    if (!std::exchange(to_collect_, false)) return absl::InternalError("nothing to collect");
+    return std::exchange(sampled_, {});
+  }
 
   // The token that follows `tokens`, without any cache: the truth that paging is held to.
   TokenId truth(std::span<const TokenId> tokens, SampleRow row) const {
@@ -115,7 +132,10 @@ class FakeModelRunner : public ModelRunner {
   FakeKvMemory memory_;
   std::vector<Row> rows_;
   std::vector<SampledToken> sampled_;
+  bool to_collect_ = false;
   int max_rows_ = 0;
+  int64_t overlapped_ = 0;
+  int64_t sampled_rows_ = 0;
 };
 
 }  // namespace pelton

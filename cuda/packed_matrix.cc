@@ -1,0 +1,214 @@
+#include "cuda/packed_matrix.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "core/check.h"
+#include "cuda/cuda_status.h"
+#include "cuda/kernels/repack.h"
+
+namespace pelton::cuda {
+namespace {
+
+struct Stored {
+  WeightFormat format;
+  SourceType source;
+  bool operator==(const Stored&) const = default;
+};
+
+std::optional<Stored> stored_as(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return Stored{WeightFormat::k16Bit, SourceType::kF32};
+    case DType::kF16:
+      return Stored{WeightFormat::k16Bit, SourceType::kF16};
+    case DType::kBF16:
+      return Stored{WeightFormat::k16Bit, SourceType::kBF16};
+    case DType::kQ8_0:
+      return Stored{WeightFormat::kQ8_0, SourceType::kBlocks};
+    case DType::kQ4_0:
+      return Stored{WeightFormat::kQ4_0, SourceType::kBlocks};
+    case DType::kQ4_1:
+      return Stored{WeightFormat::kQ4_1, SourceType::kBlocks};
+    case DType::kQ5_0:
+      return Stored{WeightFormat::kQ5_0, SourceType::kBlocks};
+    case DType::kQ5_1:
+      return Stored{WeightFormat::kQ5_1, SourceType::kBlocks};
+    case DType::kQ4_K:
+      return Stored{WeightFormat::kQ4_K, SourceType::kBlocks};
+    case DType::kQ5_K:
+      return Stored{WeightFormat::kQ5_K, SourceType::kBlocks};
+    case DType::kQ6_K:
+      return Stored{WeightFormat::kQ6_K, SourceType::kBlocks};
+    default:
+      return std::nullopt;
+  }
+}
+
+// Rows of several sources, one after the other.
+class RowReader {
+ public:
+  RowReader(std::span<const RowSource* const> sources, int64_t row_bytes)
+      : sources_(sources), row_bytes_(row_bytes) {}
+  // Up to `count` rows; how many there were.
+  int64_t read(int64_t count, std::byte* out) {
+    int64_t done = 0;
+    while (done < count && !sources_.empty()) {
+      const RowSource& source = *sources_.front();
+      const int64_t part = std::min(count - done, source.rows() - row_);
+      source.read_rows(row_, row_ + part, out + done * row_bytes_);
+      done += part;
+      row_ += part;
+      if (row_ == source.rows()) {
+        source.release();
+        sources_ = sources_.subspan(1);
+        row_ = 0;
+      }
+    }
+    return done;
+  }
+
+ private:
+  std::span<const RowSource* const> sources_;
+  const int64_t row_bytes_;
+  int64_t row_ = 0;
+};
+
+}  // namespace
+
+bool has_weight_format(DType dtype) {
+  return stored_as(dtype).has_value();
+}
+
+PackedMatrix::PackedMatrix(int64_t rows, int64_t cols, std::vector<Segment> segments)
+    : rows_(rows), cols_(cols), segments_(std::move(segments)) {
+  for (const Segment& segment : segments_) bytes_ += segment.data.bytes();
+}
+
+StatusOr<std::unique_ptr<WeightLoader>> WeightLoader::make(std::shared_ptr<DeviceArena> arena,
+                                                           ElementType type, cudaStream_t compute,
+                                                           int64_t buffer_bytes) {
+  std::unique_ptr<WeightLoader> loader(
+      new WeightLoader(std::move(arena), type, compute, buffer_bytes));
+  PELTON_ASSIGN_OR_RETURN(loader->stream_, make_stream());
+  PELTON_ASSIGN_OR_RETURN(loader->order_, make_event());
+  for (Half& half : loader->halves_) {
+    PELTON_ASSIGN_OR_RETURN(half.free, make_event());
+  }
+  return loader;
+}
+
+WeightLoader::WeightLoader(std::shared_ptr<DeviceArena> arena, ElementType type,
+                           cudaStream_t compute, int64_t buffer_bytes)
+    : arena_(std::move(arena)), type_(type), compute_(compute), buffer_bytes_(buffer_bytes) {}
+
+Status WeightLoader::take_buffers(int64_t bytes) {
+  for (Half& half : halves_) {
+    if (half.host.bytes() >= bytes) continue;
+    if (half.used) {
+      PELTON_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(half.free.get()), "loading weights");
+    }
+    half.used = false;
+    half.device.reset();
+    PELTON_ASSIGN_OR_RETURN(half.host, Pinned::make(bytes));
+    PELTON_ASSIGN_OR_RETURN(half.device, arena_->allocate_at_end(bytes));
+  }
+  return Status();
+}
+
+Status WeightLoader::finish() {
+  PELTON_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_.get()), "loading weights");
+  for (Half& half : halves_) {
+    half.used = false;
+    half.host = Pinned();
+    half.device.reset();
+  }
+  return Status();
+}
+
+StatusOr<std::unique_ptr<PackedMatrix>> WeightLoader::pack(
+    std::span<const RowSource* const> sources) {
+  if (sources.empty()) return absl::InvalidArgumentError("a matrix of no rows");
+  const int64_t cols = sources[0]->cols();
+  std::vector<PackedMatrix::Segment> segments;
+  std::vector<std::span<const RowSource* const>> runs;
+  int64_t rows = 0;
+  std::optional<Stored> last;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const RowSource& source = *sources[i];
+    const std::optional<Stored> stored = stored_as(source.dtype());
+    if (!stored || source.cols() != cols) {
+      return absl::InvalidArgumentError("a weight of a type or width that has no kernel");
+    }
+    if (stored == last) {
+      segments.back().rows += source.rows();
+      runs.back() = {runs.back().data(), runs.back().size() + 1};
+    } else {
+      segments.push_back({stored->format, rows, source.rows(), {}});
+      runs.push_back(sources.subspan(i, 1));
+    }
+    last = stored;
+    rows += source.rows();
+  }
+  for (PackedMatrix::Segment& segment : segments) {
+    PELTON_ASSIGN_OR_RETURN(segment.data,
+                            arena_->allocate(packed_bytes(segment.format, segment.rows, cols)));
+  }
+  // What used this memory before may still run.
+  PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(order_.get(), compute_), "loading weights");
+  PELTON_RETURN_IF_CUDA_ERROR(cudaStreamWaitEvent(stream_.get(), order_.get(), 0),
+                              "loading weights");
+  Status status;
+  for (size_t i = 0; i < segments.size() && status.ok(); ++i) {
+    status = load(runs[i], segments[i], cols);
+  }
+  if (status.ok()) {
+    status = cuda_status(cudaEventRecord(order_.get(), stream_.get()), "loading weights");
+  }
+  if (status.ok()) {
+    status = cuda_status(cudaStreamWaitEvent(compute_, order_.get(), 0), "loading weights");
+  }
+  if (!status.ok()) {
+    cudaStreamSynchronize(stream_.get());  // before the memory goes back
+    return status;
+  }
+  return std::make_unique<PackedMatrix>(rows, cols, std::move(segments));
+}
+
+Status WeightLoader::load(std::span<const RowSource* const> sources,
+                          const PackedMatrix::Segment& segment, int64_t cols) {
+  const Stored stored = *stored_as(sources[0]->dtype());
+  const int64_t row_bytes = dtype_bytes(sources[0]->dtype(), cols);
+  const int64_t tile_bytes = row_bytes * kTileRows;
+  const int64_t step = std::max<int64_t>(1, buffer_bytes_ / tile_bytes) * kTileRows;
+  PELTON_RETURN_IF_ERROR(take_buffers(std::max(buffer_bytes_, tile_bytes)));
+  RowReader reader(sources, row_bytes);
+  for (int64_t begin = 0; begin < segment.rows; begin += step) {
+    Half& half = halves_[next_];
+    next_ = 1 - next_;
+    if (half.used) {
+      PELTON_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(half.free.get()), "loading weights");
+    }
+    const int64_t count = reader.read(std::min(step, segment.rows - begin), half.host.data());
+    PELTON_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(half.device.data(), half.host.data(),
+                                                static_cast<size_t>(count * row_bytes),
+                                                cudaMemcpyHostToDevice, stream_.get()),
+                                "copying weights to the card");
+    RepackParams params;
+    params.format = segment.format;
+    params.type = type_;
+    params.source = stored.source;
+    params.rows = half.device.data();
+    params.row_begin = begin;
+    params.num_rows = count;
+    params.k = cols;
+    params.packed = segment.data.data();
+    PELTON_RETURN_IF_CUDA_ERROR(repack(params, stream_.get()), "repacking weights");
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(half.free.get(), stream_.get()), "loading weights");
+    half.used = true;
+  }
+  return Status();
+}
+
+}  // namespace pelton::cuda
