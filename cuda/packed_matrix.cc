@@ -41,6 +41,10 @@ std::optional<Stored> stored_as(DType dtype) {
       return Stored{WeightFormat::kQ5_K, SourceType::kBlocks};
     case DType::kQ6_K:
       return Stored{WeightFormat::kQ6_K, SourceType::kBlocks};
+    case DType::kF8_128:
+      return Stored{WeightFormat::kF8_128, SourceType::kBlocks};
+    case DType::kI4_128:
+      return Stored{WeightFormat::kI4_128, SourceType::kBlocks};
     default:
       return std::nullopt;
   }

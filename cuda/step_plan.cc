@@ -106,7 +106,7 @@ Status StepPlanner::reserve(const StepLimits& limits, const KvGeometry& geometry
   for (const KvGroup& group : geometry.groups) {
     const AttentionShape shape = shape_of(group, num_q_heads_);
     PELTON_RETURN_IF_ERROR(
-        grow_partials(shape, wanted_partial_rows(shape, kv_tokens, limits.max_seqs)));
+        grow_partials(shape, wanted_partial_rows(kv_tokens, limits.max_seqs)));
     const int items =
         max_attention_items(shape, limits.max_seqs, static_cast<int>(limits.max_tokens));
     bytes += aligned(tokens * 4) + aligned(items * static_cast<int64_t>(sizeof(AttentionItem))) +
@@ -152,7 +152,7 @@ Status StepPlanner::plan_group(int group, bool pad) {
     const int64_t kv_tokens =
         std::accumulate(plan_.host_seq_lens.begin(), plan_.host_seq_lens.end(), int64_t{0});
     PELTON_RETURN_IF_ERROR(grow_partials(
-        planned.shape, wanted_partial_rows(planned.shape, kv_tokens, plan_.num_seqs)));
+        planned.shape, wanted_partial_rows(kv_tokens, plan_.num_seqs)));
   }
   planned.shape.max_partial_rows = std::min<int64_t>(
       partial_rows_,
