@@ -42,10 +42,6 @@ size_t round_up(size_t value, size_t to) {
   return (value + to - 1) / to * to;
 }
 
-std::string place(const Site& site) {
-  return fmt::format("{}:{}:{}", site.file_name(), site.line(), site.column());
-}
-
 thread_local BlockRunner* running = nullptr;
 
 }  // namespace
@@ -225,13 +221,16 @@ void BlockRunner::run_lanes() {
 }
 
 void BlockRunner::run_body(Lane&) {
+  std::string thrown;
   try {
     (*grid_->body)();
+    return;
   } catch (const std::exception& error) {
-    fail(cudaErrorLaunchFailure, "exception", error.what(), Site());
+    thrown = error.what();
   } catch (...) {
-    fail(cudaErrorLaunchFailure, "exception", "of an unknown type", Site());
+    thrown = "of an unknown type";
   }
+  fail(cudaErrorLaunchFailure, "exception", std::move(thrown), Site());
 }
 
 void BlockRunner::suspend(const char* what, uint32_t mask, Site site) {
@@ -269,17 +268,15 @@ void BlockRunner::barrier(int id, unsigned threads, bool wait, const char* what,
     barrier.arrived = 0;
     barrier.site = site;
   } else if (barrier.expected != threads) {
-    fail(cudaErrorLaunchFailure, "divergent barrier",
-         fmt::format("barrier {} is awaited by {} threads at {} and by {} here", id,
-                     barrier.expected, place(barrier.site), threads),
-         site);
+    std::string message = fmt::format("barrier {} is awaited by {} threads at {} and by {} here",
+                                      id, barrier.expected, place(barrier.site), threads);
+    fail(cudaErrorLaunchFailure, "divergent barrier", std::move(message), site);
   } else if (id == 0 &&
              (barrier.site.line() != site.line() || barrier.site.column() != site.column() ||
               std::strcmp(barrier.site.file_name(), site.file_name()) != 0)) {
-    fail(cudaErrorLaunchFailure, "divergent barrier",
-         fmt::format("{} threads wait at {}, this one came here", barrier.arrived,
-                     place(barrier.site)),
-         site);
+    std::string message = fmt::format("{} threads wait at {}, this one came here", barrier.arrived,
+                                      place(barrier.site));
+    fail(cudaErrorLaunchFailure, "divergent barrier", std::move(message), site);
   }
   ++barrier.arrived;
   Tracer* tracer = Tracer::active();
@@ -332,10 +329,10 @@ void BlockRunner::meet(uint32_t mask, const char* what, bool aligned, void* argu
   if (i == warp.meetings.size()) {
     for (const Meeting& other : warp.meetings) {
       if ((other.mask & mask) != 0) {
-        fail(cudaErrorLaunchFailure, "divergent warp",
-             fmt::format("{} with mask {:#010x}, while lanes wait in {} with mask {:#010x} at {}",
-                         what, mask, other.what, other.mask, place(other.site)),
-             site);
+        std::string message =
+            fmt::format("{} with mask {:#010x}, while lanes wait in {} with mask {:#010x} at {}",
+                        what, mask, other.what, other.mask, place(other.site));
+        fail(cudaErrorLaunchFailure, "divergent warp", std::move(message), site);
       }
     }
     warp.meetings.push_back({mask, 0, what, site});
@@ -345,10 +342,9 @@ void BlockRunner::meet(uint32_t mask, const char* what, bool aligned, void* argu
                           meeting.site.column() == site.column() &&
                           std::strcmp(meeting.site.file_name(), site.file_name()) == 0;
   if (meeting.what != what || (aligned && !same_place)) {
-    fail(cudaErrorLaunchFailure, "divergent warp",
-         fmt::format("{} with mask {:#010x}, while lanes wait in {} at {}", what, mask,
-                     meeting.what, place(meeting.site)),
-         site);
+    std::string message = fmt::format("{} with mask {:#010x}, while lanes wait in {} at {}", what,
+                                      mask, meeting.what, place(meeting.site));
+    fail(cudaErrorLaunchFailure, "divergent warp", std::move(message), site);
   }
   meeting.arrived |= self;
   if (meeting.arrived != mask) {
@@ -389,97 +385,6 @@ void* BlockRunner::shared_array(const SharedArray& array) {
   std::memset(shared_base_ + offset, 0xFF, array.bytes);
   shared_places_.push_back({&array, offset});
   return shared_base_ + offset;
-}
-
-bool BlockRunner::in_shared_array(size_t offset, size_t bytes) const {
-  if (offset + bytes <= grid_->shared_bytes) return true;
-  for (const SharedPlace& place : shared_places_) {
-    if (offset >= place.offset && offset + bytes <= place.offset + place.array->bytes) return true;
-  }
-  return false;
-}
-
-std::string BlockRunner::describe_shared(size_t offset) const {
-  // The last array that begins at or before it.
-  size_t begin = 0;
-  size_t bytes = grid_->shared_bytes;
-  std::string name = "dynamic shared memory";
-  for (const SharedPlace& place : shared_places_) {
-    if (place.offset > offset || (place.offset < begin && bytes > 0)) continue;
-    begin = place.offset;
-    bytes = place.array->bytes;
-    name = fmt::format("shared array {}", place.array->name);
-  }
-  return offset - begin < bytes
-             ? fmt::format("byte {} of {} ({} bytes)", offset - begin, name, bytes)
-             : fmt::format("{} bytes past the end of {} ({} bytes)", offset - begin - bytes, name,
-                           bytes);
-}
-
-std::string BlockRunner::where() const {
-  return fmt::format("kernel {}, block ({}, {}, {}), thread ({}, {}, {})", grid_->name, block_.x,
-                     block_.y, block_.z, current_->index.x, current_->index.y, current_->index.z);
-}
-
-void BlockRunner::fail(cudaError_t code, const char* kind, const std::string& message, Site site) {
-  fault_.code = code;
-  fault_.kind = kind;
-  fault_.message = fmt::format("{}: {} [{}{}{}]", kind, message, where(),
-                               site.line() == 0 ? "" : ", ", site.line() == 0 ? "" : place(site));
-  abandon();
-}
-
-void BlockRunner::abandon() {
-  failed_ = true;
-  switch_fiber(*current_->fiber, main_);
-  std::abort();  // nobody comes back
-}
-
-// One line for each place where lanes wait: "__syncthreads at FILE:LINE: 96 threads (0-95)".
-std::string BlockRunner::describe_waiting() const {
-  std::map<std::string, std::vector<unsigned>> groups;
-  for (unsigned i = 0; i < num_threads_; ++i) {
-    const Lane& lane = lanes_[i];
-    if (lane.state == LaneState::kDone) {
-      groups["ended"].push_back(i);
-    } else if (lane.state == LaneState::kWaiting) {
-      std::string key = fmt::format("waiting in {} at {}", lane.waits_for, place(lane.wait_site));
-      if (lane.wait_mask != 0) key += fmt::format(" (mask {:#010x})", lane.wait_mask);
-      groups[key].push_back(i);
-    }
-  }
-  std::string text;
-  for (const auto& [key, threads] : groups) {
-    text += fmt::format("\n  {} threads {}:", threads.size(), key);
-    for (size_t i = 0; i < threads.size();) {
-      size_t j = i;
-      while (j + 1 < threads.size() && threads[j + 1] == threads[j] + 1) ++j;
-      text +=
-          i == j ? fmt::format(" {}", threads[i]) : fmt::format(" {}-{}", threads[i], threads[j]);
-      i = j + 1;
-    }
-  }
-  return text;
-}
-
-void BlockRunner::report_deadlock() {
-  bool barrier = false;
-  bool mask = false;
-  for (unsigned i = 0; i < num_threads_; ++i) {
-    if (lanes_[i].state != LaneState::kWaiting) continue;
-    barrier |= lanes_[i].wait_mask == 0;
-    mask |= (lanes_[i].wait_mask & warps_[i / kLanes].done) != 0;
-  }
-  fault_.code = mask ? cudaErrorLaunchFailure : cudaErrorLaunchTimeout;
-  fault_.kind = mask ? "wrong mask" : barrier && num_done_ > 0 ? "divergent barrier" : "deadlock";
-  fault_.message =
-      fmt::format("{}: no thread can go on [kernel {}, block ({}, {}, {})]{}", fault_.kind,
-                  grid_->name, block_.x, block_.y, block_.z, describe_waiting());
-  failed_ = true;
-  // current_ ended or waits; either way its stack is the one that we stand on.
-  Fiber here;
-  switch_fiber(current_->fiber != nullptr ? *current_->fiber : here, main_);
-  std::abort();
 }
 
 }  // namespace pelton::cuda::emulator

@@ -76,6 +76,8 @@ struct Barrier {
   std::vector<unsigned> waiting;
 };
 
+std::string place(const Site& site);  // "file:line:column"
+
 class BlockRunner {
  public:
   static BlockRunner& of_this_thread();
@@ -104,7 +106,7 @@ class BlockRunner {
   std::string describe_shared(size_t offset) const;
   // A point where another lane may go first (in random order).
   void maybe_yield();
-  [[noreturn]] void fail(cudaError_t code, const char* kind, const std::string& message, Site site);
+  [[noreturn]] void fail(cudaError_t code, const char* kind, std::string&& message, Site site);
 
   Lane& lane() { return *current_; }
   Warp& warp() { return warps_[current_->linear / kLanes]; }
@@ -135,9 +137,10 @@ class BlockRunner {
   void suspend(const char* what, uint32_t mask, Site site);
   void switch_to(Lane& next, Fiber& from);
   void release(unsigned lane);
-  void report_deadlock();
+  [[noreturn]] void report_deadlock();
   std::string describe_waiting() const;
-  [[noreturn]] void abandon();
+  void record_fault(cudaError_t code, const char* kind, std::string message, Site site);
+  void record_deadlock();
 
   const Grid* grid_ = nullptr;
   uint3 block_{};

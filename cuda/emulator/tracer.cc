@@ -145,11 +145,11 @@ void Tracer::access_shared(uintptr_t address, size_t bytes, AccessKind kind, uin
   const uintptr_t offset = address - base;
   const bool write = is_write(kind);
   if (offset >= kSharedStride || !runner_->in_shared_array(offset, bytes)) {
-    const std::string message =
-        fmt::format("{} of {} bytes at {}", verb(kind), bytes, describe(address));
+    std::string message = fmt::format("{} of {} bytes at {}", verb(kind), bytes, describe(address));
     find("out of bounds", place, 0, message);
-    runner_->fail(cudaErrorIllegalAddress, "out of bounds (shared memory)",
-                  message + ", " + describe_place(place), Site());
+    message += ", " + describe_place(place);
+    runner_->fail(cudaErrorIllegalAddress, "out of bounds (shared memory)", std::move(message),
+                  Site());
   }
   const Stamp now = clocks_.now(runner_->lane().linear, kind == AccessKind::kAtomic);
   bool uninitialised = false;
@@ -192,10 +192,11 @@ void Tracer::check_bounds(uintptr_t address, size_t bytes, bool write, uint32_t 
   if (allocation != nullptr && allocation->live && address + bytes <= allocation->end()) return;
   const bool freed = allocation != nullptr && !allocation->live;
   const char* kind = freed ? "use after free" : "out of bounds";
-  const std::string message =
+  std::string message =
       fmt::format("{} of {} bytes at {}", write ? "write" : "read", bytes, describe(address));
   find(kind, place, 0, message);
-  runner_->fail(cudaErrorIllegalAddress, kind, message + ", " + describe_place(place), Site());
+  message += ", " + describe_place(place);
+  runner_->fail(cudaErrorIllegalAddress, kind, std::move(message), Site());
 }
 
 void Tracer::check_race(uintptr_t address, Mark& writer, Readers* readers, AccessKind kind,
