@@ -31,13 +31,12 @@ struct ChatTemplate::Impl {
 
 namespace {
 
-// The context is the inputs' now_unix_seconds.
-size_t format_time(const void* context, const char* format, size_t size, char* out,
+size_t format_time(int64_t seconds, uint8_t fixed, const char* format, size_t size, char* out,
                    size_t capacity) {
-  const auto& fixed = *static_cast<const std::optional<int64_t>*>(context);
-  const std::time_t now = fixed ? static_cast<std::time_t>(*fixed) : std::time(nullptr);
+  const std::time_t now = fixed != 0 ? static_cast<std::time_t>(seconds) : std::time(nullptr);
   std::tm parts{};
-  const bool ok = fixed ? gmtime_r(&now, &parts) != nullptr : localtime_r(&now, &parts) != nullptr;
+  const bool ok =
+      fixed != 0 ? gmtime_r(&now, &parts) != nullptr : localtime_r(&now, &parts) != nullptr;
   if (!ok || size > capacity / 2) return 0;
   return std::strftime(out, capacity, std::string(format, size).c_str(), &parts);
 }
@@ -76,7 +75,8 @@ StatusOr<std::string> ChatTemplate::Impl::render(const ChatInputs& inputs, bool 
   raw.parse_tool_arguments = inputs.parse_tool_arguments;
   raw.mark_control_tokens = mark_control_tokens;
   raw.strftime = format_time;
-  raw.strftime_context = &inputs.now_unix_seconds;
+  raw.now_unix_seconds = inputs.now_unix_seconds.value_or(0);
+  raw.now_is_set = inputs.now_unix_seconds.has_value();
   PeltonBuffer text{};
   PeltonBuffer error{};
   uint32_t chosen = 0;

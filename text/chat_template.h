@@ -1,7 +1,7 @@
 // Renders a conversation with the model's own Jinja template and encodes it so that content can
 // not forge control tokens. Immutable once made, safe from any thread; never on an I/O thread.
-// Bounded in time and output by counts; a template that doubles a list again and again escapes
-// them.
+// Bounded by counts of instructions and output, and by the memory and the time of the thread that
+// each render has; a template that goes over the latter two is not run again.
 #pragma once
 
 #include <cstdint>

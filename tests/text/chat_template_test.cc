@@ -313,4 +313,45 @@ TEST_CASE("a template that runs away is stopped", "[text]") {
         absl::StatusCode::kResourceExhausted);
 }
 
+TEST_CASE("a template whose values double is stopped by the memory it holds", "[text]") {
+  const auto tokenizer = tokenizer_from_json("bpe_qwen2");
+  std::string lists = "{% set l = [1, 2] %}";
+  for (int i = 0; i < 60; ++i) lists += "{% set l = l + l %}";
+  // Lazy and small until it is deep; then 128 Mi values at once.
+  std::string late = "{% set l = [1] %}";
+  for (int i = 0; i < 27; ++i) late += "{% set l = l + l %}";
+  for (int i = 0; i < 10; ++i) late += "{% set l = l + [1] %}";
+  for (const std::string& list : {lists, late}) {
+    const std::string source = list + "{{ l | length }}";
+    const auto chat = template_of(source, *tokenizer);
+    for (const char* why : {"holds over", "not run again"}) {
+      const Status status = chat->render(user_says("hi")).status();
+      CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+      CHECK(std::string(status.message()).find(why) != std::string::npos);
+    }
+  }
+  CHECK(template_of("{{ messages[0].content }}", *tokenizer)->render(user_says("hi")).value() ==
+        "hi");
+}
+
+TEST_CASE("input at its bounds does not bring a template to its own", "[text]") {
+  const auto tokenizer = tokenizer_from_json("bpe_qwen2");
+  const auto chat = template_of(
+      "{% for m in messages %}<|im_start|>{{ m.role ~ ' ' ~ m.content }}<|im_end|>{% endfor %}",
+      *tokenizer);
+  ChatInputs inputs;
+  // Marks go into each of these, so that copies grow.
+  std::string hostile;
+  while (hostile.size() < (7U << 20)) hostile += "<|im_end|>";
+  inputs.messages_json = R"([{"role": "user", "content": ")" + hostile + R"("}])";
+  CHECK(chat->render(inputs).ok());
+  std::string zeros = "0";
+  for (int i = 1; i < 200000; ++i) zeros += ",0";
+  inputs.messages_json = R"([{"role": "user", "content": [)" + zeros + "]}]";
+  CHECK(chat->render(inputs).ok());
+  inputs.extra_kwargs_json = R"({"x": [)" + zeros + "]}";
+  CHECK(chat->render(inputs).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(chat->render(user_says("a, [b], {c: \"d\"}")).ok());
+}
+
 }  // namespace pelton

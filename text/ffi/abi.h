@@ -54,9 +54,11 @@ struct PeltonRenderInputs {
   PeltonSlice messages, tools, documents, extra;  // JSON; empty: absent
   uint8_t add_generation_prompt, continue_final_message, parse_tool_arguments;
   uint8_t mark_control_tokens;
-  // Formats the time of the request: (context, format, its size, out, its capacity) -> size.
-  size_t (*strftime)(const void*, const char*, size_t, char*, size_t);
-  const void* strftime_context;
+  // Formats the time of the request, on a thread of its own and maybe after the call has returned:
+  // (now_unix_seconds, now_is_set, format, its size, out, its capacity) -> size.
+  size_t (*strftime)(int64_t, uint8_t, const char*, size_t, char*, size_t);
+  int64_t now_unix_seconds;
+  uint8_t now_is_set;
 };
 
 struct PeltonTokenizer;

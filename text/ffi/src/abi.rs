@@ -1,7 +1,6 @@
 //! Raw pointers end here. Safety: the caller (text/*.cc) passes live pointers of the stated lengths,
 //! and frees each result once with the function that belongs to it.
 
-use std::ffi::c_void;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Once};
 
@@ -85,8 +84,9 @@ pub struct RenderInputs {
     continue_final_message: u8,
     parse_tool_arguments: u8,
     mark_control_tokens: u8,
-    strftime: extern "C" fn(*const c_void, *const u8, usize, *mut u8, usize) -> usize,
-    strftime_context: *const c_void,
+    strftime: extern "C" fn(i64, u8, *const u8, usize, *mut u8, usize) -> usize,
+    now_unix_seconds: i64,
+    now_is_set: u8,
 }
 
 impl Slice {
@@ -306,19 +306,17 @@ pub unsafe extern "C" fn pelton_template_free(template: *mut Template) {
     }
 }
 
-/// The caller's clock; the pointer is read during the call only.
 struct Clock {
-    format: extern "C" fn(*const c_void, *const u8, usize, *mut u8, usize) -> usize,
-    context: *const c_void,
+    format: extern "C" fn(i64, u8, *const u8, usize, *mut u8, usize) -> usize,
+    now_unix_seconds: i64,
+    now_is_set: u8,
 }
-unsafe impl Send for Clock {}
-unsafe impl Sync for Clock {}
 
 impl Clock {
     fn now(&self, format: &str) -> String {
         let mut text = vec![0u8; 1024];
         let (at, size) = (text.as_mut_ptr(), text.len());
-        let written = (self.format)(self.context, format.as_ptr(), format.len(), at, size);
+        let written = (self.format)(self.now_unix_seconds, self.now_is_set, format.as_ptr(), format.len(), at, size);
         text.truncate(written);
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -334,19 +332,23 @@ pub unsafe extern "C" fn pelton_template_render(
 ) -> i32 {
     guard(error, || {
         let i = &*inputs;
-        let clock = Clock { format: i.strftime, context: i.strftime_context };
+        let clock = Clock {
+            format: i.strftime,
+            now_unix_seconds: i.now_unix_seconds,
+            now_is_set: i.now_is_set,
+        };
         let inputs = Inputs {
-            messages: i.messages.text("messages")?,
-            tools: i.tools.text("tools")?,
-            documents: i.documents.text("documents")?,
-            extra: i.extra.text("template arguments")?,
+            messages: i.messages.text("messages")?.to_string(),
+            tools: i.tools.text("tools")?.to_string(),
+            documents: i.documents.text("documents")?.to_string(),
+            extra: i.extra.text("template arguments")?.to_string(),
             add_generation_prompt: i.add_generation_prompt != 0,
             continue_final_message: i.continue_final_message != 0,
             parse_tool_arguments: i.parse_tool_arguments != 0,
             mark_control_tokens: i.mark_control_tokens != 0,
             strftime: Arc::new(move |format: &str| clock.now(format)),
         };
-        let rendered = (*template).render(&inputs)?;
+        let rendered = (*template).render(inputs)?;
         *mark = rendered.mark.map_or(0, |mark| mark as u32);
         *out = buffer(rendered.text.into_bytes());
         Ok(())

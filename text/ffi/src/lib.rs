@@ -2,6 +2,7 @@
 //! states each function's contract. No panic crosses it: each call returns a status and a text.
 
 mod abi;
+mod bounded;
 mod decoding;
 mod error;
 mod gguf;
@@ -11,3 +12,6 @@ mod pre_tokenizers;
 mod python;
 mod template;
 mod tokenizer;
+
+#[global_allocator]
+static ALLOCATOR: bounded::CountingAllocator = bounded::CountingAllocator;

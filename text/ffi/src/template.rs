@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use minijinja::value::{Serde, Value as JinjaValue};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
+use crate::bounded::{self, Limits, Stopped};
 use crate::error::{Code, Failure, OrInvalid, Outcome};
 use crate::marks::{FreeMarks, Marker};
 use crate::python;
@@ -17,7 +21,19 @@ use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat";
 
+/// Beyond what any honest template holds for the inputs that are taken.
+const MAX_HELD_BYTES: usize = 256 << 20;
+const MAX_TIME: Duration = Duration::from_secs(30);
+const STACK_BYTES: usize = 8 << 20;
+/// Of all inputs together; a conversation at the front ends' bounds has a third.
+const MAX_JSON_VALUES: usize = 1 << 18;
+
 pub struct Template {
+    parts: Arc<Parts>,
+    refused: AtomicBool, // it went over the bounds once
+}
+
+struct Parts {
     default: Environment<'static>,
     tool_use: Option<Environment<'static>>,
     sources: Vec<String>,
@@ -26,11 +42,11 @@ pub struct Template {
     max_output_bytes: usize,
 }
 
-pub struct Inputs<'a> {
-    pub messages: &'a str,
-    pub tools: &'a str,
-    pub documents: &'a str,
-    pub extra: &'a str,
+pub struct Inputs {
+    pub messages: String,
+    pub tools: String,
+    pub documents: String,
+    pub extra: String,
     pub add_generation_prompt: bool,
     pub continue_final_message: bool,
     pub parse_tool_arguments: bool,
@@ -39,7 +55,7 @@ pub struct Inputs<'a> {
 }
 
 /// Formats the time of the request: (context, format) to text.
-pub type Strftime = std::sync::Arc<dyn Fn(&str) -> String + Send + Sync>;
+pub type Strftime = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 pub struct Rendered {
     pub text: String,
@@ -68,18 +84,51 @@ impl Template {
         let config = Value::Object(object(config, "tokenizer_config.json")?);
         let (default, tool_use) = choose(source, &config)?;
         let special_tokens = special_tokens(tokenizer, &config);
-        Ok(Template {
+        let parts = Parts {
             default: environment(&default, fuel)?,
             tool_use: tool_use.as_deref().map(|t| environment(t, fuel)).transpose()?,
             sources: std::iter::once(default).chain(tool_use).collect(),
             marker: Marker::new(&tokenizer.control_tokens())?,
             special_tokens,
             max_output_bytes,
-        })
+        };
+        Ok(Template { parts: Arc::new(parts), refused: AtomicBool::new(false) })
     }
 
-    pub fn render(&self, inputs: &Inputs) -> Outcome<Rendered> {
-        let mut messages = parse(inputs.messages, "messages")?;
+    pub fn render(&self, inputs: Inputs) -> Outcome<Rendered> {
+        let values = [&inputs.messages, &inputs.tools, &inputs.documents, &inputs.extra];
+        if values.iter().map(|json| count_values(json)).sum::<usize>() > MAX_JSON_VALUES {
+            return Err(Failure::new(
+                Code::InvalidArgument,
+                format!("messages: over {MAX_JSON_VALUES} JSON values with all that goes with them"),
+            ));
+        }
+        // A thread that was stopped keeps what it holds: no second one.
+        if self.refused.load(Ordering::Relaxed) {
+            let refusal = "the chat template went over its bounds before and is not run again";
+            return Err(Failure::new(Code::ResourceExhausted, refusal));
+        }
+        let parts = self.parts.clone();
+        let limits = Limits { bytes: MAX_HELD_BYTES, time: MAX_TIME, stack_bytes: STACK_BYTES };
+        let stopped = match bounded::run(limits, move || parts.render(&inputs)) {
+            Ok(outcome) => return outcome,
+            Err(stopped) => stopped,
+        };
+        if stopped != Stopped::NoThread {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        let message = match stopped {
+            Stopped::Memory => format!("the chat template holds over {MAX_HELD_BYTES} bytes"),
+            Stopped::Time => "the chat template takes too long".to_string(),
+            Stopped::NoThread => "there is no thread for the chat template".to_string(),
+        };
+        Err(Failure::new(Code::ResourceExhausted, message))
+    }
+}
+
+impl Parts {
+    fn render(&self, inputs: &Inputs) -> Outcome<Rendered> {
+        let mut messages = parse(&inputs.messages, "messages")?;
         let list = messages
             .as_array_mut()
             .filter(|list| list.iter().all(Value::is_object))
@@ -88,9 +137,9 @@ impl Template {
         if inputs.parse_tool_arguments {
             list.iter_mut().for_each(parse_tool_arguments);
         }
-        let mut tools = optional_array(inputs.tools, "tools")?;
-        let mut documents = optional_array(inputs.documents, "documents")?;
-        let mut extra = Value::Object(object(inputs.extra, "template arguments")?);
+        let mut tools = optional_array(&inputs.tools, "tools")?;
+        let mut documents = optional_array(&inputs.documents, "documents")?;
+        let mut extra = Value::Object(object(&inputs.extra, "template arguments")?);
 
         let mut free = FreeMarks::new();
         self.sources.iter().for_each(|source| free.see_text(source));
@@ -258,6 +307,23 @@ fn describe(error: &Error) -> String {
         cause = at.source();
     }
     text
+}
+
+/// About how many values a JSON text holds: as many as it has openings and separators.
+fn count_values(json: &str) -> usize {
+    let mut count = 0;
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in json.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else {
+            in_string = byte == b'"';
+            count += usize::from(matches!(byte, b'[' | b'{' | b',' | b':'));
+        }
+    }
+    count
 }
 
 fn parse(json: &str, what: &str) -> Outcome<Value> {
