@@ -255,7 +255,7 @@ int main(int argc, char** argv) {
          },
          "wall, or cpu: time that the process ran (ceilings and kernels; with --threads 1)")
       ->check(CLI::IsMember({"wall", "cpu"}));
-  app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512")->envname("PELTON_CPU_ISA");
+  app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512, neon")->envname("PELTON_CPU_ISA");
   app.add_option_function<std::string>(
          "--load-format", [&](const std::string& name) { flags.dummy = name == "dummy"; },
          "auto or dummy (random weights from a config.json)")

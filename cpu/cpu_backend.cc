@@ -163,6 +163,8 @@ StatusOr<const KernelTable*> choose_kernels(CpuIsa isa) {
 #if defined(__x86_64__)
   if (has_avx512() && (isa == CpuIsa::kAuto || isa == CpuIsa::kAvx512)) return &kernels_avx512();
   if (has_avx2() && (isa == CpuIsa::kAuto || isa == CpuIsa::kAvx2)) return &kernels_avx2();
+#elif defined(__aarch64__)
+  if (has_neon() && (isa == CpuIsa::kAuto || isa == CpuIsa::kNeon)) return &kernels_neon();
 #endif
   if (isa == CpuIsa::kAuto || isa == CpuIsa::kScalar) return &kernels_scalar();
   return absl::FailedPreconditionError("this processor lacks the instruction set asked for");
@@ -299,6 +301,7 @@ StatusOr<CpuIsa> cpu_isa_from_name(std::string_view name) {
   if (name == "scalar") return CpuIsa::kScalar;
   if (name == "avx2") return CpuIsa::kAvx2;
   if (name == "avx512") return CpuIsa::kAvx512;
+  if (name == "neon") return CpuIsa::kNeon;
   return absl::InvalidArgumentError(
       fmt::format("unknown instruction set '{}' (auto, scalar, avx2, avx512)", name));
 }

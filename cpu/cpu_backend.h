@@ -1,6 +1,7 @@
 // The CPU backend: float32 activations, weights quantised as the file has them, the reference that
-// every other backend is held to. On one machine its results depend neither on the number of threads
-// nor on the instruction set (the C library's cos, sin, exp and log may differ between machines).
+// every other backend is held to. On one machine its results depend neither on the number of
+// threads nor on the instruction set (the C library's cos, sin, exp and log may differ between
+// machines).
 #pragma once
 
 #include <memory>
@@ -14,8 +15,8 @@ namespace cpu {
 class ThreadPool;
 }
 
-enum class CpuIsa : uint8_t { kAuto, kScalar, kAvx2, kAvx512 };
-// "auto", "scalar", "avx2", "avx512"
+enum class CpuIsa : uint8_t { kAuto, kScalar, kAvx2, kAvx512, kNeon };
+// "auto", "scalar", "avx2", "avx512", "neon"
 StatusOr<CpuIsa> cpu_isa_from_name(std::string_view name);
 
 struct CpuOptions {

@@ -1,6 +1,10 @@
 #include "cpu/machine.h"
 
 #include <sched.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -97,6 +101,16 @@ bool has_avx512_vnni() {
   return false;
 }
 bool has_avx512_bf16() {
+  return false;
+}
+#endif
+
+#if defined(__aarch64__)
+bool has_neon() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+}
+#else
+bool has_neon() {
   return false;
 }
 #endif

@@ -139,5 +139,6 @@ struct KernelTable {
 const KernelTable& kernels_scalar();
 const KernelTable& kernels_avx2();
 const KernelTable& kernels_avx512();
+const KernelTable& kernels_neon();
 
 }  // namespace pelton::cpu

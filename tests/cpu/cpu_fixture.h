@@ -18,7 +18,7 @@ inline std::unique_ptr<Backend> cpu_backend(CpuIsa isa, int threads) {
 
 inline std::vector<CpuIsa> cpu_isas() {
   std::vector<CpuIsa> out;
-  for (CpuIsa isa : {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (CpuIsa isa : {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kNeon}) {
     CpuOptions options;
     options.isa = isa;
     options.threads = 1;

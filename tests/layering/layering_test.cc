@@ -80,7 +80,7 @@ const std::vector<ThirdParty> kThirdParty = {
     {{"cuda", "cublas"}, {"cuda/"}},
     {{"grpc", "google/protobuf", "google/rpc", "pelton/v1/"}, {"server/", "client/"}},
     {{"hwy/"}, {"cpu/"}},
-    {{"immintrin.h", "x86intrin.h"}, {"cpu/", "bench/"}},
+    {{"immintrin.h", "x86intrin.h", "arm_neon.h"}, {"cpu/", "bench/"}},
     {{"spdlog/"}, {"core/log."}},
     {{"prometheus/"}, {"core/metrics."}},
     {{"yaml-cpp/"}, {"server/options"}},
