@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(AttentionArgs args
       const int64_t place =
           (int64_t{item.partial} + split * item.rows) * args.num_kv_heads + kv_head;
       const float2 state = args.partial_state[place];
-      const float part = args.partial_out[place * args.head_dim + column];
+      const float part = args.partial_out[place * args.partial_dim + column];
       const MergeWeights weights = merge_weights(maximum, state.x);
       maximum = weights.maximum;
       sum = merged(sum, state.y, weights);
@@ -61,7 +61,7 @@ AttentionArgs make_args(const PagedAttentionParams& p) {
   args.num_kv_heads = shape.num_kv_heads;
   args.group = p.num_q_heads / shape.num_kv_heads;
   args.head_dim = shape.head_dim;
-  args.window = p.window;
+  args.window = p.window > 0 ? p.window : kNoWindow;
   args.cap = p.softcap;
   args.cap_factor = p.softcap > 0 ? p.scale / p.softcap * 2 * kLog2E : 0;
   args.factor = p.softcap > 0 ? kLog2E : p.scale * kLog2E;
@@ -76,9 +76,10 @@ AttentionArgs make_args(const PagedAttentionParams& p) {
   args.block_size = shape.block_size;
   args.block_size_inverse = ((1U << kInverseShift) + shape.block_size - 1) / shape.block_size;
   args.block_tables = p.block_tables;
+  args.partial_dim = compiled_head_dim(shape.head_dim);
   args.partial_out = p.partials;
   args.partial_state = reinterpret_cast<float2*>(
-      p.partials + p.max_partial_rows * shape.num_kv_heads * shape.head_dim);
+      p.partials + p.max_partial_rows * shape.num_kv_heads * args.partial_dim);
   return args;
 }
 
@@ -91,7 +92,7 @@ bool paged_attention_supports(ElementType type, const KvShape& kv, int num_q_hea
 }
 
 int64_t attention_workspace_bytes(const AttentionShape& shape, int64_t max_partial_rows) {
-  return max_partial_rows * shape.num_kv_heads * (shape.head_dim + 2) *
+  return max_partial_rows * shape.num_kv_heads * (compiled_head_dim(shape.head_dim) + 2) *
          static_cast<int64_t>(sizeof(float));
 }
 

@@ -9,22 +9,15 @@
 
 namespace pelton::cuda {
 
-// Positions that a row sees: [begin, end).
-struct Visible {
-  int begin = 0;
-  int end = 0;
-};
-
+// A row sees the positions [end - args.window, end); beyond the item none.
 template <class Tile>
-__device__ __forceinline__ Visible visible_to(const AttentionArgs& args, const AttentionItem& item,
-                                              int row) {
-  if (row < 0 || row >= item.rows) return {};
+__device__ __forceinline__ int visible_end(const AttentionArgs& args, const AttentionItem& item,
+                                           int row) {
+  if (row >= item.rows) return 0;
   if constexpr (Tile::kSource == KvSource::kRows) {
-    return {0, item.table};  // the sequence's length
+    return item.table;  // the sequence's length
   } else {
-    const int position = item.position + (item.first_row + row) / args.group;
-    const int begin = args.window > 0 ? max(0, position - args.window + 1) : 0;
-    return {begin, max(0, position + 1)};
+    return max(0, item.position + (item.first_row + row) / args.group + 1);
   }
 }
 
@@ -90,8 +83,8 @@ __device__ __forceinline__ void compute_scores(float (&scores)[Tile::kScoreTiles
 template <class Tile>
 __device__ __forceinline__ void finish_scores(float (&scores)[Tile::kScoreTiles][4],
                                               float (&maxima)[2], const AttentionArgs& args,
-                                              const Visible (&visible)[2], bool all_visible,
-                                              int first, const unsigned char* keys,
+                                              const int (&visible)[2], bool all_visible, int first,
+                                              const unsigned char* keys,
                                               const AttentionLane<Tile>& who) {
   maxima[0] = maxima[1] = kNothing;
 #pragma unroll
@@ -109,8 +102,8 @@ __device__ __forceinline__ void finish_scores(float (&scores)[Tile::kScoreTiles]
       if (args.cap > 0) scores[j][i] = soft_cap(scores[j][i], args.cap, args.cap_factor);
       if (!all_visible) {
         const int position = first + token + i % 2;
-        const Visible& row = visible[i / 2];
-        if (position < row.begin || position >= row.end) scores[j][i] = kNothing;
+        const int end = visible[i / 2];
+        if (position >= end || position < end - args.window) scores[j][i] = kNothing;
       }
       maxima[i / 2] = fmaxf(maxima[i / 2], scores[j][i]);
     }
@@ -271,28 +264,25 @@ __device__ __forceinline__ void add_values(SplitState<Tile>& split,
 // What the rows of the block, and those of this warp, see.
 template <class Tile>
 struct AttentionReach {
-  KvRange block;       // what is loaded
-  Visible warp;        // by any of its rows
-  Visible warp_whole;  // by all of them
-  Visible rows[2];     // the thread's own
+  KvRange block;   // what is loaded
+  int first_end;   // visible_end of the warp's first row
+  int last_end;    // of its last; 0: the warp has no rows
+  int row_end[2];  // of the thread's own
 
   __device__ __forceinline__ AttentionReach(const AttentionArgs& args, const AttentionItem& item,
                                             const AttentionLane<Tile>& who) {
     const int split_tokens = item.split_tiles * kKvTileTokens;
-    block.begin = max(visible_to<Tile>(args, item, 0).begin, item.first_split * split_tokens);
-    block.end = min(visible_to<Tile>(args, item, item.rows - 1).end, item.end_split * split_tokens);
+    block.begin = max(visible_end<Tile>(args, item, 0) - args.window, 0);
+    block.begin = max(block.begin, item.first_split * split_tokens);
+    block.end = min(visible_end<Tile>(args, item, item.rows - 1), item.end_split * split_tokens);
     block.first_tile = block.begin / kKvTileTokens;
     block.end_tile = (block.end + kKvTileTokens - 1) / kKvTileTokens;
     const int first = who.row_group * 16;
-    const int last = min(first + 15, item.rows - 1);
-    if (first <= last) {
-      const Visible low = visible_to<Tile>(args, item, first);
-      const Visible high = visible_to<Tile>(args, item, last);
-      warp = {low.begin, high.end};
-      warp_whole = {high.begin, low.end};
-    }
-    rows[0] = visible_to<Tile>(args, item, who.row());
-    rows[1] = visible_to<Tile>(args, item, who.row() + 8);
+    first_end = visible_end<Tile>(args, item, first);
+    last_end =
+        first < item.rows ? visible_end<Tile>(args, item, min(first + 15, item.rows - 1)) : 0;
+    row_end[0] = visible_end<Tile>(args, item, who.row());
+    row_end[1] = visible_end<Tile>(args, item, who.row() + 8);
   }
 };
 
@@ -321,7 +311,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
 #pragma unroll 1
   for (int tile = reach.block.first_tile; tile < reach.block.end_tile; ++tile) {
     const int first = tile * kKvTileTokens;
-    const bool seen = first < reach.warp.end && first + kKvTileTokens > reach.warp.begin;
+    const bool seen =
+        first < reach.last_end && first + kKvTileTokens > reach.first_end - args.window;
     uint32_t pairs[Tile::kScoreTiles][2] = {};
 
     cp_async_wait<Tile::kHalves - 2>();
@@ -329,12 +320,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     loader.start_next(args, item, shared);
     if (seen) {
       const bool all_visible =
-          first >= reach.warp_whole.begin && first + kKvTileTokens <= reach.warp_whole.end;
+          first >= reach.last_end - args.window && first + kKvTileTokens <= reach.first_end;
       const int start = shared.half(half);
       float scores[Tile::kScoreTiles][4];
       float maxima[2];
       compute_scores<Tile>(scores, shared, start + lane_offsets.keys, who);
-      finish_scores<Tile>(scores, maxima, args, reach.rows, all_visible, first, memory + start,
+      finish_scores<Tile>(scores, maxima, args, reach.row_end, all_visible, first, memory + start,
                           who);
       share_maxima<Tile>(maxima, shared, who);
       weigh<Tile>(scores, maxima, split, args.factor);
@@ -355,13 +346,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     float sum[2];
     finish_sums<Tile>(split, sum, shared, who);
     if (item.partial >= 0) {
-      store_partial<Tile>(args, item, tile / item.split_tiles, kv_head, split, sum, who);
+      store_partial<Tile>(args, tile / item.split_tiles, split, sum, who);
     } else {
       total.add(split, sum);
     }
     split.clear();
   }
-  if (item.partial < 0) store_output<Tile>(args, item, kv_head, total, shared, who);
+  if (item.partial < 0) store_output<Tile>(args, total, shared, who);
 }
 
 }  // namespace pelton::cuda

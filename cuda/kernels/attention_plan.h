@@ -70,7 +70,7 @@ void plan_attention(const AttentionShape& shape, const AttentionBatch& batch, At
 int max_attention_items(const AttentionShape& shape, int num_seqs, int num_tokens);
 
 // Partial rows that let every decoding sequence be split when `kv_tokens` are in the cache and at
-// most `num_seqs` sequences run; a row takes num_kv_heads * (head_dim + 2) floats of workspace.
+// most `num_seqs` sequences run (attention_workspace_bytes says what they take).
 int64_t wanted_partial_rows(int64_t kv_tokens, int num_seqs);
 
 }  // namespace pelton::cuda

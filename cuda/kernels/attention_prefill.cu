@@ -1,4 +1,4 @@
-// Tiles of 128 rows: eight warps with 16 rows each; 32 rows where head_dim is above 128, two warps
+// Tiles of 128 rows: eight warps with 16 rows each; 32 rows where head_dim is above 128, four warps
 // to 16 rows, so that sums fit the registers and tiles the shared memory of every card.
 #include "cuda/kernels/attention_launch.h"
 #include "cuda/kernels/attention_variants.h"
@@ -11,14 +11,19 @@ struct PrefillVariants {
   static constexpr int kWideHalves = sizeof(Code) == 1 ? 4 : 2;
   using Head64 = AttentionTile<Element, Code, 64, 8, 1, 4, 1>;
   using Head128 = AttentionTile<Element, Code, 128, 8, 1, 4, 1>;
-  using Head256 = AttentionTile<Element, Code, 256, 2, 2, kWideHalves, 2>;
+  using Head256 = AttentionTile<Element, Code, 256, 2, 4, kWideHalves, 1>;
   static_assert(Head64::kRows == kPrefillTileRows && Head128::kRows == kPrefillTileRows);
   static_assert(Head256::kRows == kWideHeadTileRows);
 
   static cudaError_t launch(const AttentionArgs& args, int items, cudaStream_t stream) {
-    if (args.head_dim <= 64) return launch_tile<Head64>(args, items, stream);
-    if (args.head_dim <= 128) return launch_tile<Head128>(args, items, stream);
-    return launch_tile<Head256>(args, items, stream);
+    switch (compiled_head_dim(args.head_dim)) {
+      case 64:
+        return launch_tile<Head64>(args, items, stream);
+      case 128:
+        return launch_tile<Head128>(args, items, stream);
+      default:
+        return launch_tile<Head256>(args, items, stream);
+    }
   }
 };
 

@@ -49,11 +49,12 @@ __device__ __forceinline__ void runs_of_pair(float (&x)[4], const float (&out)[T
   }
 }
 
+// The item is read again here and below, so that it takes no registers while tiles are computed.
 template <class Tile>
-__device__ __forceinline__ void store_partial(const AttentionArgs& args, const AttentionItem& item,
-                                              int split_index, int kv_head,
+__device__ __forceinline__ void store_partial(const AttentionArgs& args, int split_index,
                                               const SplitState<Tile>& split, const float (&sum)[2],
                                               const AttentionLane<Tile>& who) {
+  const AttentionItem item = load_item(args.items + blockIdx.x);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = who.row() + 8 * half;
@@ -61,31 +62,32 @@ __device__ __forceinline__ void store_partial(const AttentionArgs& args, const A
     const int64_t place =
         (int64_t{item.partial} + (split_index - item.first_split) * item.rows + row) *
             args.num_kv_heads +
-        kv_head;
+        blockIdx.y;
     if (who.column == 0 && who.quad() == 0) {
       args.partial_state[place] = {split.maximum[half], sum[half]};
     }
-    float* target = args.partial_out + place * args.head_dim;
+    constexpr int kStep = Tile::k8Bit ? 4 : 2;
+    float* target =
+        args.partial_out + place * Tile::kDim + who.column * Tile::kOutDim + kStep * who.quad();
 #pragma unroll
     for (int pair = 0; pair < Tile::kOutTiles / 2; ++pair) {
       float x[4];
       runs_of_pair<Tile>(x, split.out, pair, half);
-      const int first = who.column * Tile::kOutDim + 16 * pair;
-      const int a = first + (Tile::k8Bit ? 4 : 2) * who.quad();
-      const int b = Tile::k8Bit ? a + 2 : a + 8;
-      if (a < args.head_dim) *reinterpret_cast<float2*>(target + a) = {x[0], x[1]};
-      if (b < args.head_dim) *reinterpret_cast<float2*>(target + b) = {x[2], x[3]};
+      *reinterpret_cast<float2*>(target + 16 * pair) = {x[0], x[1]};
+      *reinterpret_cast<float2*>(target + 16 * pair + (Tile::k8Bit ? 2 : 8)) = {x[2], x[3]};
     }
   }
 }
 
 // By way of shared memory (where q was), so that rows leave in runs of 16 bytes a thread.
 template <class Tile>
-__device__ __forceinline__ void store_output(const AttentionArgs& args, const AttentionItem& item,
-                                             int kv_head, const TotalState<Tile>& total,
+__device__ __forceinline__ void store_output(const AttentionArgs& args,
+                                             const TotalState<Tile>& total,
                                              const AttentionShared<Tile>& shared,
                                              const AttentionLane<Tile>& who) {
   using Element = typename Tile::Element;
+  const AttentionItem item = load_item(args.items + blockIdx.x);
+  const int kv_head = static_cast<int>(blockIdx.y);
   row_group_barrier<Tile>(who.row_group);  // q has been read
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

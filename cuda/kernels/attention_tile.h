@@ -11,6 +11,7 @@ namespace pelton::cuda {
 // token offset / block_size is (x * ceil(2^21 / block_size)) >> 21 for x < 64 + block_size.
 inline constexpr int kInverseShift = 21;
 inline constexpr int kMaxBlockSize = 1024;
+inline constexpr int kNoWindow = 1 << 30;
 
 // PagedAttentionParams with everything that can be computed once.
 struct AttentionArgs {
@@ -22,7 +23,7 @@ struct AttentionArgs {
   int num_kv_heads = 0;
   int group = 0;
   int head_dim = 0;
-  int window = 0;
+  int window = 0;        // kNoWindow: none
   float cap = 0;         // 0: off
   float cap_factor = 0;  // scale / cap * 2 log2(e)
   float factor = 0;      // of a score before exp2
@@ -40,9 +41,16 @@ struct AttentionArgs {
   unsigned block_size_inverse = 0;
   const int32_t* block_tables = nullptr;
 
-  float* partial_out = nullptr;     // [max_partial_rows, num_kv_heads, head_dim], not normalised
+  // [max_partial_rows, num_kv_heads, the variant's kDim], not normalised
+  float* partial_out = nullptr;
+  int partial_dim = 0;              // kDim
   float2* partial_state = nullptr;  // [max_partial_rows, num_kv_heads]: maximum, sum
 };
+
+// kDim of the variant that serves head_dim.
+constexpr int compiled_head_dim(int head_dim) {
+  return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
+}
 
 // kPaged: through block tables; kRows: K and V are columns of the step's qkv, not causal.
 enum class KvSource : uint8_t { kPaged, kRows };

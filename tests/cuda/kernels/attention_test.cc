@@ -139,8 +139,10 @@ TEST_CASE("Attention of many random shapes matches float64", "[long]") {
 }
 
 TEST_CASE("A row's bits depend on its sequence alone") {
-  for (const Kinds& kinds : {kKinds[0], kKinds[3], kKinds[4]}) {
+  for (const size_t index : {0, 3, 4}) {
+    const Kinds& kinds = kKinds[index];
     for (const int head_dim : {64, 128, 256}) {
+      if (index > 0 && head_dim == 256) continue;
       AttentionCase c;
       c.type = kinds.type;
       c.kv = kinds.kv;
