@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "bench/attention_bench.h"
 #include "bench/ceilings.h"
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
@@ -23,6 +24,7 @@ struct Flags {
   std::string model;
   bool ceilings = false;
   bool kernels = false;
+  bool attention = false;
   bool json = false;
   TimeBase base = TimeBase::kWall;
   int threads = 0;
@@ -70,11 +72,19 @@ void print_ceilings(const std::vector<Ceilings>& ceilings) {
   }
 }
 
-Status run_kernels(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
-  PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> figures,
-                          measure_kernels(backend, flags.engine.batches, flags.base));
+Status run_kernels(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
+                   const Ceilings& ceiling, Json& json) {
+  std::vector<KernelFigure> figures;
+  if (flags.kernels) {
+    PELTON_ASSIGN_OR_RETURN(figures, measure_kernels(backend, flags.engine.batches, flags.base));
+  }
+  if (flags.attention) {
+    PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> more,
+                            measure_attention(backend, pool, flags.base));
+    figures.insert(figures.end(), more.begin(), more.end());
+  }
   if (!flags.json) {
-    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "matrix products", "tokens",
+    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "kernels", "tokens",
                "ms", "GB/s", "of read", "GFLOP/s", "of FMA", "of peak");
   }
   for (const KernelFigure& f : figures) {
@@ -221,14 +231,14 @@ Status run(const Flags& flags) {
   if (ceilings.empty()) return absl::ResourceExhaustedError("no memory to measure with");
   json["ceilings"] = ceilings_json(ceilings);
   if (!flags.json) print_ceilings(ceilings);
-  if (flags.kernels) {
-    PELTON_RETURN_IF_ERROR(run_kernels(flags, *backend, ceilings.back(), json));
+  if (flags.kernels || flags.attention) {
+    PELTON_RETURN_IF_ERROR(run_kernels(flags, *backend, *options.pool, ceilings.back(), json));
   }
   if (!flags.model.empty()) {
     PELTON_RETURN_IF_ERROR(run_model(flags, *backend, ceilings.back(), json));
   }
   if (flags.json) {
-    const bool alone = !flags.kernels && flags.model.empty();
+    const bool alone = !flags.kernels && !flags.attention && flags.model.empty();
     fmt::print("{}\n", (alone ? json["ceilings"] : json).dump());
   }
   return absl::OkStatus();
@@ -244,6 +254,7 @@ int main(int argc, char** argv) {
   app.add_flag("--ceilings", flags.ceilings,
                "Read bandwidth and multiply-add rates (always measured)");
   app.add_flag("--kernels", flags.kernels, "Matrix products at 2048x2048 and the demo's shapes");
+  app.add_flag("--attention", flags.attention, "Attention at 4,096 tokens, and of 2,048");
   app.add_flag("--json", flags.json, "One JSON object instead of tables");
   app.add_option("--threads", flags.threads, "0: one for each physical core")
       ->check(CLI::Range(0, 1024));
@@ -264,7 +275,7 @@ int main(int argc, char** argv) {
   app.add_option("--write-gguf", flags.write_gguf,
                  "Write random weights of the config MODEL to this file instead of measuring");
   app.add_option("--head", flags.head, "Format of embedding and head in that file");
-  app.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "f32, bf16, f16");
+  app.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "f32, bf16, f16, int8");
   app.add_option("--prefill", flags.engine.prefill, "Prompt tokens; 0: no prefill figure")
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--decode", flags.engine.decode, "Tokens a sequence; 0: no decode figure")

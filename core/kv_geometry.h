@@ -17,11 +17,14 @@ struct KvGroup {
   DType dtype = DType::kF32;
   int window = 0;  // tokens that a query can look back over, itself included; 0: all
 
-  // K and V of one token over all layers of the group; 8-bit rows have a float32 scale each.
-  int64_t bytes_per_token() const {
+  // K and V of one token in one head; 8-bit rows have a float32 scale each.
+  int64_t head_bytes_per_token() const {
     const int64_t scale_bytes = dtype == DType::kF8E4M3 || dtype == DType::kI8 ? 4 : 0;
-    return 2 * static_cast<int64_t>(layers.size()) * num_kv_heads *
-           (dtype_bytes(dtype, head_dim) + scale_bytes);
+    return 2 * (dtype_bytes(dtype, head_dim) + scale_bytes);
+  }
+  // K and V of one token over all layers of the group.
+  int64_t bytes_per_token() const {
+    return static_cast<int64_t>(layers.size()) * num_kv_heads * head_bytes_per_token();
   }
 };
 

@@ -1,6 +1,7 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/check.h"
@@ -9,8 +10,12 @@
 namespace pelton::cpu {
 namespace {
 
-constexpr int kMaxRows = 8;
 constexpr int kMaxHeadDim = 512;
+constexpr int kMaxDecodeRows = 8;
+constexpr int kMaxKept = 256;  // states of one call
+constexpr int kMinTileRows = 24;
+// Items a thread, so that none waits long for the last one.
+constexpr int kItemsPerThread = 8;
 
 int round_up(int value, int unit) {
   return (value + unit - 1) / unit * unit;
@@ -19,38 +24,81 @@ int round_up(int value, int unit) {
 }  // namespace
 
 struct Attention::BlockRows {
-  const float* q[kMaxRows];
-  int32_t begin[kMaxRows];
-  int32_t end[kMaxRows];
+  const float* q[kMaxTileRows];
+  int32_t begin[kMaxTileRows];
+  int32_t end[kMaxTileRows];
 };
 
-void Attention::plan_blocks(const Work& work, int num_kv_heads) {
-  blocks_.clear();
+void Attention::add_blocks(const Work& work, int seq, int rows_at_once) {
   const Batch& batch = work.plan->batch;
-  for (int seq = 0; seq < batch.num_seqs(); ++seq) {
-    const int tokens = work.plan->new_tokens(seq);
-    const int first_token = batch.query_start_loc[seq];
-    const int rows = tokens * work.group;
-    for (int head = 0; head < num_kv_heads; ++head) {
-      for (int row = 0; row < rows; row += kernels_.attention_rows) {
-        AttentionBlock block;
-        block.seq = seq;
-        block.kv_head = head;
-        block.first_row = row;
-        block.rows = std::min(kernels_.attention_rows, rows - row);
-        if (work.causal) {
-          const int first = batch.positions[first_token + row / work.group];
-          const int last = batch.positions[first_token + (row + block.rows - 1) / work.group];
-          const int begin = work.window > 0 ? std::max(0, first - work.window + 1) : 0;
-          block.first_split = begin / kSplitTokens;
-          block.last_split = last / kSplitTokens + 1;
-        } else {
-          block.last_split = (tokens + kSplitTokens - 1) / kSplitTokens;
-        }
-        blocks_.push_back(block);
-      }
+  const int tokens = work.plan->new_tokens(seq);
+  const int first_token = batch.query_start_loc[seq];
+  const int rows = tokens * work.group;
+  for (int row = 0; row < rows; row += rows_at_once) {
+    AttentionBlock block;
+    block.seq = seq;
+    block.first_row = row;
+    block.rows = std::min(rows_at_once, rows - row);
+    if (work.causal) {
+      const int first = batch.positions[first_token + row / work.group];
+      const int last = batch.positions[first_token + (row + block.rows - 1) / work.group];
+      const int begin = work.window > 0 ? std::max(0, first - work.window + 1) : 0;
+      block.first_split = begin / kSplitTokens;
+      block.last_split = last / kSplitTokens + 1;
+    } else {
+      block.last_split = (tokens + kSplitTokens - 1) / kSplitTokens;
+    }
+    for (block.kv_head = 0; block.kv_head < work.num_kv_heads; ++block.kv_head) {
+      blocks_.push_back(block);
     }
   }
+}
+
+// Sequences with few rows (decode) are read by attend(), with many by attend_tile(), in tiles small
+// enough to go round. Then work is measured in splits times rows: a block of attend() that has more
+// than its share is cut along the context.
+void Attention::plan_items(const Work& work) {
+  const PlanKey key = {work.plan->serial, work.num_kv_heads, work.group, work.window, work.causal};
+  if (key == planned_) return;
+  planned_ = key;
+  blocks_.clear();
+  const int few = kernels_.attention_rows;
+  int64_t many_rows = 0;
+  for (int seq = 0; seq < work.plan->batch.num_seqs(); ++seq) {
+    const int rows = work.plan->new_tokens(seq) * work.group;
+    if (rows > few) many_rows += static_cast<int64_t>(rows) * work.num_kv_heads;
+  }
+  int tile = attention_tile_rows(work.args.head_dim);
+  while (tile / 2 >= kMinTileRows && many_rows / tile < kItemsPerThread * pool_.threads()) {
+    tile /= 2;
+  }
+  for (int seq = 0; seq < work.plan->batch.num_seqs(); ++seq) {
+    const bool many = work.plan->new_tokens(seq) * work.group > few;
+    add_blocks(work, seq, many ? tile : few);
+  }
+  // A split read for one row costs about as much as for four: memory's share.
+  const auto cost_of = [](int splits, int rows) { return int64_t{splits} * std::max(rows, 4); };
+  int64_t total = 0;
+  for (const AttentionBlock& b : blocks_) total += cost_of(b.last_split - b.first_split, b.rows);
+  const int64_t share = std::max<int64_t>(total / (kItemsPerThread * pool_.threads()), 1);
+  items_.clear();
+  num_pieces_ = 0;
+  for (int i = 0; i < static_cast<int>(blocks_.size()); ++i) {
+    const AttentionBlock& b = blocks_[i];
+    const int splits = b.last_split - b.first_split;
+    const int pieces = static_cast<int>(
+        std::clamp<int64_t>(cost_of(splits, b.rows) / share, 1, pool_.threads() > 1 ? splits : 1));
+    if (b.rows > few || pieces == 1) {
+      items_.push_back({i, b.first_split, b.last_split, -1});
+      continue;
+    }
+    for (int p = 0; p < pieces; ++p) {
+      const int from = splits * p / pieces, to = splits * (p + 1) / pieces;
+      items_.push_back({i, b.first_split + from, b.first_split + to, num_pieces_ + from});
+    }
+    num_pieces_ += splits;
+  }
+  if (ready_.size() < items_.size()) ready_ = std::vector<std::atomic<int>>(items_.size() * 2);
 }
 
 void Attention::fill_rows(const Work& work, const AttentionBlock& block, BlockRows& rows) const {
@@ -83,76 +131,123 @@ void Attention::finish_rows(const Work& work, const AttentionBlock& block,
   }
 }
 
-// Either a task runs all splits of a block, merging as it goes, or (few blocks, long contexts) each
-// split is a task of its own and a second pass merges: the same merges in the same order.
-template <typename SetKeys>
-void Attention::run_blocks(const Work& work, const SetKeys& set_keys) {
+AttentionState Attention::kept_state(const Work& work, int64_t piece, int row) const {
   const int stride = round_up(work.args.head_dim, kLanes);
-  const auto count = static_cast<int64_t>(blocks_.size());
-  first_piece_.assign(1, 0);
-  for (const AttentionBlock& block : blocks_) {
-    first_piece_.push_back(first_piece_.back() + block.last_split - block.first_split);
+  float* at = kept_ + (piece * kernels_.attention_rows + row) * (stride + kLanes);
+  return {at[stride], at[stride + 1], at};
+}
+
+void Attention::keep_apart(const Work& work, const Item& item, AttentionArgs args) const {
+  const int stride = round_up(work.args.head_dim, kLanes);
+  std::array<AttentionState, kMaxKept> states;
+  const int at_once = kMaxKept / args.rows;
+  args.apart = true;
+  for (int first = item.first; first < item.last; first += at_once) {
+    const int last = std::min(first + at_once, item.last);
+    const int64_t piece = item.piece + first - item.first;
+    const int count = (last - first) * args.rows;
+    for (int i = 0; i < count; ++i) {
+      states[i] = {0, 0, kept_state(work, piece + i / args.rows, i % args.rows).acc};
+    }
+    kernels_.attend(args, first, last, states.data());
+    for (int i = 0; i < count; ++i) {
+      states[i].acc[stride] = states[i].max;
+      states[i].acc[stride + 1] = states[i].sum;
+    }
   }
-  const int64_t pieces = first_piece_.back();
-  const auto attend = [&](const AttentionBlock& block, int first, int last,
-                          AttentionState* states) {
+}
+
+// The sum of a block lies in the state of its first split.
+void Attention::merge_kept(const Work& work, const Item& item) const {
+  const AttentionBlock& block = blocks_[item.block];
+  const int stride = round_up(work.args.head_dim, kLanes);
+  const int64_t sum_piece = item.piece - (item.first - block.first_split);
+  for (int r = 0; r < block.rows; ++r) {
+    AttentionState sum = kept_state(work, sum_piece, r);
+    for (int64_t i = 0; i < item.last - item.first; ++i) {
+      kernels_.merge_attention(sum, kept_state(work, item.piece + i, r), work.args.head_dim);
+    }
+    sum.acc[stride] = sum.max;
+    sum.acc[stride + 1] = sum.sum;
+  }
+}
+
+void Attention::run_cut(const Work& work, int index, AttentionArgs args) {
+  const Item* item = &items_[index];
+  const AttentionBlock& block = blocks_[item->block];
+  const int stride = round_up(work.args.head_dim, kLanes);
+  const int64_t sum_piece = item->piece - (item->first - block.first_split);
+  if (ready_[index].load(std::memory_order_acquire) == 1) {
+    std::array<AttentionState, kMaxDecodeRows> sum;
+    for (int r = 0; r < block.rows; ++r) {
+      sum[r] = kept_state(work, sum_piece, r);
+      if (item->first == block.first_split) sum[r].sum = 0;
+    }
+    kernels_.attend(args, item->first, item->last, sum.data());
+    for (int r = 0; r < block.rows; ++r) {
+      sum[r].acc[stride] = sum[r].max;
+      sum[r].acc[stride + 1] = sum[r].sum;
+    }
+  } else {
+    keep_apart(work, *item, args);
+    if (ready_[index].fetch_add(1, std::memory_order_acq_rel) == 0) return;
+    merge_kept(work, *item);
+  }
+  // On with those that were done before their turn.
+  while (item->last < block.last_split) {
+    item = &items_[++index];
+    if (ready_[index].fetch_add(1, std::memory_order_acq_rel) == 0) return;
+    merge_kept(work, *item);
+  }
+  std::array<AttentionState, kMaxDecodeRows> sum;
+  for (int r = 0; r < block.rows; ++r) sum[r] = kept_state(work, sum_piece, r);
+  finish_rows(work, block, sum.data());
+}
+
+void Attention::run_whole(const Work& work, const Item& item, const AttentionArgs& args,
+                          int worker) {
+  const int stride = round_up(work.args.head_dim, kLanes);
+  std::array<AttentionState, kMaxTileRows> states;
+  const int64_t sums = static_cast<int64_t>(args.rows) * stride;
+  float* acc = scratch_[worker].floats(attention_tile_floats(args.rows, args.head_dim) + sums);
+  for (int r = 0; r < args.rows; ++r) states[r].acc = acc + r * stride;
+  if (args.rows > kernels_.attention_rows) {
+    kernels_.attend_tile(args, item.first, item.last, states.data(), acc + sums);
+  } else {
+    kernels_.attend(args, item.first, item.last, states.data());
+  }
+  finish_rows(work, blocks_[item.block], states.data());
+}
+
+template <typename SetKeys>
+void Attention::run_items(const Work& work, const SetKeys& set_keys) {
+  plan_items(work);
+  const int stride = round_up(work.args.head_dim, kLanes);
+  kept_ = kept_scratch_.floats(num_pieces_ * kernels_.attention_rows * (stride + kLanes));
+  const auto count = static_cast<int64_t>(items_.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const bool begins = items_[i].first == blocks_[items_[i].block].first_split;
+    ready_[i].store(begins ? 1 : 0, std::memory_order_relaxed);
+  }
+  const int64_t grain = std::clamp<int64_t>(count / (2 * kItemsPerThread * pool_.threads()), 1, 64);
+  pool_.run(count, grain, [&](int64_t begin, int64_t end, int worker) {
     BlockRows rows;
-    fill_rows(work, block, rows);
-    AttentionArgs args = work.args;
-    args.q = rows.q;
-    args.begin = rows.begin;
-    args.end = rows.end;
-    args.rows = block.rows;
-    set_keys(block, args);
-    kernels_.attend(args, first, last, states);
-  };
-  if (count >= 4 * pool_.threads() || pieces == count || pool_.threads() == 1) {
-    const int64_t grain = std::clamp<int64_t>(count / (8 * pool_.threads()), 1, 64);
-    pool_.run(count, grain, [&](int64_t begin, int64_t end, int) {
-      alignas(64) float acc[kMaxRows * kMaxHeadDim];
-      for (int64_t b = begin; b < end; ++b) {
-        AttentionState states[kMaxRows];
-        for (int r = 0; r < blocks_[b].rows; ++r) states[r].acc = acc + r * stride;
-        attend(blocks_[b], blocks_[b].first_split, blocks_[b].last_split, states);
-        finish_rows(work, blocks_[b], states);
-      }
-    });
-    return;
-  }
-  // Of each piece and row: max, sum, acc.
-  const int64_t row_floats = stride + kLanes;
-  const int64_t piece_floats = kernels_.attention_rows * row_floats;
-  float* saved = states_.floats(pieces * piece_floats);
-  const auto state_at = [&](int64_t piece, int row) {
-    float* at = saved + piece * piece_floats + row * row_floats;
-    return AttentionState{at[stride], at[stride + 1], at};
-  };
-  pool_.run(pieces, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const auto next = std::upper_bound(first_piece_.begin(), first_piece_.end(), piece);
-      const int64_t b = next - first_piece_.begin() - 1;
-      const int split = blocks_[b].first_split + static_cast<int>(piece - first_piece_[b]);
-      AttentionState states[kMaxRows];
-      for (int r = 0; r < blocks_[b].rows; ++r) {
-        states[r].acc = saved + piece * piece_floats + r * row_floats;
-      }
-      attend(blocks_[b], split, split + 1, states);
-      for (int r = 0; r < blocks_[b].rows; ++r) {
-        states[r].acc[stride] = states[r].max;
-        states[r].acc[stride + 1] = states[r].sum;
+    for (int64_t i = begin; i < end; ++i) {
+      const AttentionBlock& block = blocks_[items_[i].block];
+      fill_rows(work, block, rows);
+      AttentionArgs args = work.args;
+      args.q = rows.q;
+      args.begin = rows.begin;
+      args.end = rows.end;
+      args.rows = block.rows;
+      set_keys(block, args);
+      if (items_[i].piece < 0) {
+        run_whole(work, items_[i], args, worker);
+      } else {
+        run_cut(work, static_cast<int>(i), args);
       }
     }
   });
-  for (int64_t b = 0; b < count; ++b) {
-    AttentionState states[kMaxRows];
-    for (int r = 0; r < blocks_[b].rows; ++r) {
-      states[r] = state_at(first_piece_[b], r);
-      for (int64_t piece = first_piece_[b] + 1; piece < first_piece_[b + 1]; ++piece) {
-        kernels_.merge_attention(states[r], state_at(piece, r), work.args.head_dim);
-      }
-    }
-    finish_rows(work, blocks_[b], states);
-  }
 }
 
 void Attention::run(const AttentionParams& p) {
@@ -167,20 +262,21 @@ void Attention::run(const AttentionParams& p) {
   work.q = p.q;
   work.out = p.out;
   work.group = p.num_q_heads / group.num_kv_heads;
+  work.num_kv_heads = group.num_kv_heads;
   work.window = group.window;
   work.causal = true;
   work.sinks = p.sinks;
   work.args.head_dim = p.head_dim;
   work.args.kv_dtype = group.dtype;
-  work.args.value_offset = cache.head_bytes(p.kv.group) / 2;
+  work.args.value_offset = cache.value_offset(p.kv.group);
+  work.args.scale_offset = cache.scale_offset(p.kv.group);
   work.args.block_bytes = cache.geometry().bytes_per_block(p.kv.group);
   work.args.block_size = cache.geometry().block_size;
   work.args.key_stride = work.args.block_size;
   work.args.scale = p.scale;
   work.args.softcap = p.softcap;
-  plan_blocks(work, group.num_kv_heads);
   const uint8_t* layer = cache.block(p.kv.group, 0) + cache.layer_offset(p.kv);
-  run_blocks(work, [&](const AttentionBlock& block, AttentionArgs& args) {
+  run_items(work, [&](const AttentionBlock& block, AttentionArgs& args) {
     args.keys = layer + block.kv_head * cache.head_bytes(p.kv.group);
     args.block_table =
         paged.block_tables.data() + static_cast<int64_t>(block.seq) * paged.max_blocks_per_seq;
@@ -231,15 +327,15 @@ void Attention::run_encoder(const EncoderAttentionParams& p) {
   work.q = p.qkv;
   work.out = p.out;
   work.group = p.num_q_heads / p.num_kv_heads;
+  work.num_kv_heads = p.num_kv_heads;
   work.window = 0;
   work.causal = false;
   work.sinks = nullptr;
   work.args.head_dim = p.head_dim;
   work.args.kv_dtype = DType::kF32;
   work.args.scale = p.scale;
-  plan_blocks(work, p.num_kv_heads);
   const int32_t only_block = 0;
-  run_blocks(work, [&](const AttentionBlock& block, AttentionArgs& args) {
+  run_items(work, [&](const AttentionBlock& block, AttentionArgs& args) {
     const int stride = round_up(plan.new_tokens(block.seq), kLanes);
     args.keys = reinterpret_cast<const uint8_t*>(head_kv(block.seq, block.kv_head));
     args.value_offset = static_cast<int64_t>(stride) * p.head_dim * sizeof(float);

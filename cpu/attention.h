@@ -3,6 +3,7 @@
 // Used by the engine thread.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "backend/backend.h"
@@ -15,7 +16,8 @@ namespace pelton::cpu {
 
 class Attention {
  public:
-  Attention(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+  Attention(const KernelTable& kernels, ThreadPool& pool)
+      : kernels_(kernels), pool_(pool), scratch_(pool.threads()) {}
 
   void run(const AttentionParams& params);
   void run_encoder(const EncoderAttentionParams& params);
@@ -26,28 +28,59 @@ class Attention {
     const CpuStepPlan* plan;
     Tensor q;
     Tensor out;
-    int group;   // query heads a KV head
+    int group;  // query heads a KV head
+    int num_kv_heads;
     int window;  // 0: none
     bool causal;
     const float* sinks;
     AttentionArgs args;  // scale, softcap, dtype, sizes; the rest is each block's own
   };
-  void plan_blocks(const Work& work, int num_kv_heads);
-  // Rows, ranges and pointers of one block; `args.keys` and the block table are set by the caller.
+  // What one thread takes: splits [first, last) of a block.
+  struct Item {
+    int block;
+    int first;
+    int last;
+    int64_t piece;  // where the states of its splits are kept apart; -1: the item is a whole block
+  };
   struct BlockRows;
+
+  void plan_items(const Work& work);
+  void add_blocks(const Work& work, int seq, int rows_at_once);
+  // Rows, ranges and pointers of one block; `args.keys` and the block table are set by the caller.
   void fill_rows(const Work& work, const AttentionBlock& block, BlockRows& rows) const;
   // set_keys(block, args) points the arguments at the block's keys.
   template <typename SetKeys>
-  void run_blocks(const Work& work, const SetKeys& set_keys);
+  void run_items(const Work& work, const SetKeys& set_keys);
+  void run_whole(const Work& work, const Item& item, const AttentionArgs& args, int worker);
+  // Of a block that is cut: onto the sum of the splits before, where that is there already, else
+  // apart, each split on its own. Whoever sees that both are there adds the one to the other.
+  void run_cut(const Work& work, int index, AttentionArgs args);
+  void keep_apart(const Work& work, const Item& item, AttentionArgs args) const;
+  void merge_kept(const Work& work, const Item& item) const;
   void finish_rows(const Work& work, const AttentionBlock& block,
                    const AttentionState* states) const;
+  // Where the state of a split's row is kept: acc, then max and sum.
+  AttentionState kept_state(const Work& work, int64_t piece, int row) const;
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
+  // The plan of the last call, which serves all layers of a step that look alike.
+  struct PlanKey {
+    uint64_t serial = 0;
+    int num_kv_heads = 0, group = 0, window = 0;
+    bool causal = false;
+    bool operator==(const PlanKey&) const = default;
+  };
+  PlanKey planned_;
   std::vector<AttentionBlock> blocks_;
-  std::vector<int64_t> first_piece_;  // [blocks + 1] prefix sum of their splits
-  Scratch states_;
+  std::vector<Item> items_;
+  // [items] of cut blocks: how much of {the splits before are summed, its own are done} is true.
+  std::vector<std::atomic<int>> ready_;
+  int64_t num_pieces_ = 0;
+  float* kept_ = nullptr;
+  Scratch kept_scratch_;
   Scratch encoder_kv_;
+  std::vector<Scratch> scratch_;  // [threads]
 };
 
 }  // namespace pelton::cpu

@@ -69,9 +69,7 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   bool host_addressable() const override { return true; }
   bool supports_weights(DType dtype) const override { return tile_layout(dtype).block != 0; }
-  bool supports_kv(DType dtype) const override {
-    return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-  }
+  bool supports_kv(DType dtype) const override { return has_kv_kernels(dtype); }
   int64_t free_memory_bytes() const override { return available_memory_bytes(); }
   Communicator& communicator() override { return communicator_; }
 

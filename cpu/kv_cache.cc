@@ -4,6 +4,11 @@
 
 namespace pelton::cpu {
 
+bool has_kv_kernels(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
+         dtype == DType::kI8;
+}
+
 StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::create(const KvGeometry& geometry,
                                                          std::span<const int> num_blocks) {
   if (num_blocks.size() != geometry.groups.size() || geometry.block_size < 1) {
@@ -13,9 +18,12 @@ StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::create(const KvGeometry& geome
   cache->geometry_ = geometry;
   for (size_t g = 0; g < num_blocks.size(); ++g) {
     const DType dtype = geometry.groups[g].dtype;
-    if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
+    if (!has_kv_kernels(dtype)) {
       return absl::UnimplementedError(
           fmt::format("the cpu backend has no {} KV cache", dtype_info(dtype).name));
+    }
+    if (dtype == DType::kI8 && geometry.groups[g].head_dim % 2 != 0) {  // scales are aligned
+      return absl::UnimplementedError("the cpu backend has no int8 KV cache for odd head sizes");
     }
     if (num_blocks[g] < 1) return absl::InvalidArgumentError("KV cache: no blocks");
     const int64_t bytes = num_blocks[g] * geometry.bytes_per_block(static_cast<int>(g));
@@ -35,8 +43,16 @@ int64_t CpuKvCache::bytes() const {
 }
 
 int64_t CpuKvCache::head_bytes(int group) const {
+  return geometry_.groups[group].head_bytes_per_token() * geometry_.block_size;
+}
+
+int64_t CpuKvCache::value_offset(int group) const {
   const KvGroup& g = geometry_.groups[group];
-  return 2 * dtype_bytes(g.dtype, static_cast<int64_t>(g.head_dim) * geometry_.block_size);
+  return dtype_bytes(g.dtype, static_cast<int64_t>(g.head_dim) * geometry_.block_size);
+}
+
+int64_t CpuKvCache::scale_offset(int group) const {
+  return geometry_.groups[group].dtype == DType::kI8 ? 2 * value_offset(group) : 0;
 }
 
 Status CpuKvCache::check_block(int group, BlockId block, size_t bytes) const {

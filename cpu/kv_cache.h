@@ -11,7 +11,10 @@
 namespace pelton::cpu {
 
 // The paged cache: a group is one mapping of blocks; a block holds [layer][head]{keys
-// [head_dim][block_size], values [block_size][head_dim]}.
+// [head_dim][block_size], values [block_size][head_dim]}; int8 also {scales of the keys, f32
+// [block_size], scales of the values}.
+bool has_kv_kernels(DType dtype);
+
 class CpuKvCache final : public KvCache {
  public:
   // Memory is reserved, and taken as blocks are first written.
@@ -26,6 +29,9 @@ class CpuKvCache final : public KvCache {
   Status check_block(int group, BlockId block, size_t bytes) const;
   // Bytes of one head's keys and values in one block and layer.
   int64_t head_bytes(int group) const;
+  // From a head's keys to its values, and to its scales (0: it has none).
+  int64_t value_offset(int group) const;
+  int64_t scale_offset(int group) const;
   // From a block's start to the keys of a layer's first head.
   int64_t layer_offset(const KvLayer& layer) const {
     return layer.index * geometry_.groups[layer.group].num_kv_heads * head_bytes(layer.group);

@@ -1,16 +1,20 @@
 #include "cpu/kv_store.h"
-#include "core/half.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "backend/quantized_blocks.h"
 #include "core/check.h"
+#include "core/half.h"
 #include "cpu/kv_cache.h"
 #include "cpu/step_plan.h"
 
 namespace pelton::cpu {
 namespace {
+
+constexpr int kMaxHeadDim = 512;
 
 template <typename T, typename Convert>
 void store_head(const float* k, const float* v, int head_dim, int block_size, int offset,
@@ -23,20 +27,53 @@ void store_head(const float* k, const float* v, int head_dim, int block_size, in
   }
 }
 
+// Codes of one vector, and its scale: value = code * scale, the largest magnitude at 127. What is
+// not finite makes the scale NaN.
+float quantise_head(const float* x, int n, int8_t* codes) {
+  float top = 0, poison = 0;
+  for (int d = 0; d < n; ++d) {
+    top = std::max(top, std::fabs(x[d]));
+    poison += x[d] * 0.0F;
+  }
+  const float inverse = top > 0 ? 127.0F / top : 0.0F;
+  for (int d = 0; d < n; ++d) {
+    // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, into the low bits.
+    codes[d] = static_cast<int8_t>(std::bit_cast<int32_t>(x[d] * inverse + 12582912.0F));
+  }
+  return top / 127.0F + poison;
+}
+
+void store_head_i8(const float* k, const float* v, int head_dim, int block_size, int offset,
+                   uint8_t* keys, uint8_t* values, uint8_t* scales) {
+  int8_t codes[kMaxHeadDim];
+  const float key_scale = quantise_head(k, head_dim, codes);
+  for (int d = 0; d < head_dim; ++d) {
+    keys[static_cast<int64_t>(d) * block_size + offset] = static_cast<uint8_t>(codes[d]);
+  }
+  auto* value_row = reinterpret_cast<int8_t*>(values) + static_cast<int64_t>(offset) * head_dim;
+  const float value_scale = quantise_head(v, head_dim, value_row);
+  std::memcpy(scales + 4 * offset, &key_scale, 4);
+  std::memcpy(scales + 4 * (block_size + offset), &value_scale, 4);
+}
+
 void store_token(const RopeKvParams& p, const CpuKvCache& cache, const float* row, int slot) {
   const KvGroup& group = cache.geometry().groups[p.kv.group];
   const int block_size = cache.geometry().block_size;
   const int64_t head_bytes = cache.head_bytes(p.kv.group);
+  const int64_t value_offset = cache.value_offset(p.kv.group);
   const int offset = slot % block_size;
   uint8_t* layer = cache.block(p.kv.group, slot / block_size) + cache.layer_offset(p.kv);
   for (int h = 0; h < p.num_kv_heads; ++h) {
     const float* k = row + static_cast<int64_t>(p.num_q_heads + h) * p.head_dim;
     const float* v = k + static_cast<int64_t>(p.num_kv_heads) * p.head_dim;
     uint8_t* keys = layer + h * head_bytes;
-    uint8_t* values = keys + head_bytes / 2;
+    uint8_t* values = keys + value_offset;
     if (group.dtype == DType::kF32) {
       store_head<float>(k, v, p.head_dim, block_size, offset, keys, values,
                         [](float x) { return x; });
+    } else if (group.dtype == DType::kI8) {
+      store_head_i8(k, v, p.head_dim, block_size, offset, keys, values,
+                    keys + cache.scale_offset(p.kv.group));
     } else if (group.dtype == DType::kF16) {
       store_head<uint16_t>(k, v, p.head_dim, block_size, offset, keys, values, f32_to_f16);
     } else {
@@ -58,6 +95,7 @@ void rope_and_store(const KernelTable& kernels, ThreadPool& pool, const RopeKvPa
   if (rope != nullptr) {
     PELTON_CHECK(2 * rope->pairs() <= p.head_dim, "rope: more pairs than the head has");
   }
+  PELTON_CHECK(p.head_dim <= kMaxHeadDim, "rope: head size");
   RopeRowArgs shared;
   shared.head_dim = p.head_dim;
   shared.norm_eps = p.norm_eps;

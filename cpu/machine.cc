@@ -45,27 +45,27 @@ int64_t cgroup_reclaimable() {
   return 0;
 }
 
-int affinity_cores() {
+}  // namespace
+
+std::vector<int> core_cpus() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) {
-    return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  }
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return {};
   std::set<std::string> cores;  // hyper-threads of a core name the same siblings
+  std::vector<int> cpus;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
     const std::string name = std::to_string(cpu);
     const std::string siblings =
         first_line("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
-    cores.insert(siblings.empty() ? "cpu" + name : siblings);
+    if (cores.insert(siblings.empty() ? "cpu" + name : siblings).second) cpus.push_back(cpu);
   }
-  return std::max(1, static_cast<int>(cores.size()));
+  return cpus;
 }
 
-}  // namespace
-
 int usable_cores() {
-  int cores = affinity_cores();
+  int cores = static_cast<int>(core_cpus().size());
+  if (cores == 0) cores = static_cast<int>(std::thread::hardware_concurrency());
   std::ifstream file("/sys/fs/cgroup/cpu.max");  // "max 100000" or "150000 100000"
   double quota = 0, period = 0;
   if (file >> quota >> period && period > 0) {

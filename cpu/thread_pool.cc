@@ -1,7 +1,13 @@
 #include "cpu/thread_pool.h"
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -17,7 +23,22 @@ void pause_briefly() {
 #endif
 }
 
-constexpr uint64_t kClosed = 0xFFFFFFFFU;  // in the low half of claim_: no job to take ranges of
+constexpr uint64_t kMaxShare = 0xFFFF;  // ranges
+
+uint64_t claim_word(uint32_t job, uint64_t left, uint64_t taken) {
+  return uint64_t{job} << 32 | left << 16 | taken;
+}
+
+void stay_on(int cpu) {
+#if defined(__linux__)
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  CPU_SET(cpu, &mask);
+  pthread_setaffinity_np(pthread_self(), sizeof(mask), &mask);  // refused: it runs anywhere
+#else
+  (void)cpu;
+#endif
+}
 
 using SpinClock = std::chrono::steady_clock;
 // Longer than the gaps between a step's ops, shorter than what an idle server should burn.
@@ -39,7 +60,8 @@ bool spin_until(Done done) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
+    : cpus_(std::move(cpus)), shares_(static_cast<size_t>(threads)) {
   for (int worker = 1; worker < threads; ++worker) {
     workers_.emplace_back([this, worker] { worker_loop(worker); });
   }
@@ -52,28 +74,39 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
+void ThreadPool::pin_caller() const {
+  if (!cpus_.empty()) stay_on(cpus_[0]);
+}
+
 void ThreadPool::run_job(Call call, void* body, int64_t count, int64_t grain) {
   const std::lock_guard<std::mutex> lock(one_job_);
-  // All ranges of the last job are done. Closing the claim first makes the claim of a worker fail
-  // that has read any of what follows.
-  const uint64_t job = (epoch_.load(std::memory_order_relaxed) + uint64_t{1}) << 32;
-  claim_.store(job | kClosed, std::memory_order_relaxed);
+  const int64_t most = static_cast<int64_t>(kMaxShare) * threads();
+  grain = std::max(grain, (count + most - 1) / most);
+  const int64_t ranges = (count + grain - 1) / grain;
+  // All ranges of the last job are done, so that every share is empty. A worker that still looks
+  // at it finds the job number of its claim gone.
+  const uint32_t job = epoch_.load(std::memory_order_relaxed) + 1;
+  for (Share& share : shares_) share.claim.store(claim_word(job, 0, 0), std::memory_order_relaxed);
   call_.store(call, std::memory_order_release);
   body_.store(body, std::memory_order_release);
   count_.store(count, std::memory_order_release);
   grain_.store(grain, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
-  claim_.store(job, std::memory_order_release);
-  epoch_.fetch_add(1);  // sequentially consistent, as is sleepers_: no worker sleeps through it
+  for (int w = 0; w < threads(); ++w) {
+    const int64_t size = share_begin(ranges, w + 1) - share_begin(ranges, w);
+    shares_[w].claim.store(claim_word(job, static_cast<uint64_t>(size), 0),
+                           std::memory_order_release);
+  }
+  epoch_.store(job);  // sequentially consistent, as is sleepers_: no worker sleeps through it
   if (sleepers_.load() > 0) epoch_.notify_all();
   take_ranges(0);
-  const int64_t ranges = (count + grain - 1) / grain;
   const auto finished = [&] { return done_.load(std::memory_order_acquire) == ranges; };
   // A worker that does not come back soon has lost its core: give it ours.
   while (!spin_until(finished)) std::this_thread::yield();
 }
 
 void ThreadPool::worker_loop(int worker) {
+  if (!cpus_.empty()) stay_on(cpus_[static_cast<size_t>(worker) % cpus_.size()]);
   uint32_t seen = 0;
   while (!stop_.load()) {
     if (!spin_until([&] { return epoch_.load(std::memory_order_acquire) != seen; })) {
@@ -86,21 +119,36 @@ void ThreadPool::worker_loop(int worker) {
   }
 }
 
+// Its own share first, then what the others have not begun.
 void ThreadPool::take_ranges(int worker) {
-  for (;;) {
-    uint64_t claim = claim_.load(std::memory_order_acquire);
-    const Call call = call_.load(std::memory_order_acquire);
-    void* const body = body_.load(std::memory_order_acquire);
-    const int64_t count = count_.load(std::memory_order_acquire);
-    const int64_t grain = grain_.load(std::memory_order_acquire);
-    const auto range = static_cast<int64_t>(claim & kClosed);
-    if (static_cast<uint64_t>(range) == kClosed || range * grain >= count) return;
-    const int64_t begin = range * grain;
-    // Fails where the range was taken, or where this is no longer the job that was read.
-    if (!claim_.compare_exchange_strong(claim, claim + 1, std::memory_order_acq_rel)) continue;
-    call(body, begin, begin + grain < count ? begin + grain : count, worker);
-    done_.fetch_add(1, std::memory_order_release);
+  for (int i = 0; i < threads(); ++i) {
+    const int owner = (worker + i) % threads();
+    while (take_from(owner, worker)) {
+    }
   }
+}
+
+bool ThreadPool::take_from(int owner, int worker) {
+  std::atomic<uint64_t>& claim = shares_[owner].claim;
+  uint64_t seen = claim.load(std::memory_order_acquire);
+  const Call call = call_.load(std::memory_order_acquire);
+  void* const body = body_.load(std::memory_order_acquire);
+  const int64_t count = count_.load(std::memory_order_acquire);
+  const int64_t grain = grain_.load(std::memory_order_acquire);
+  const uint64_t left = seen >> 16 & kMaxShare, taken = seen & kMaxShare;
+  if (left == 0) return false;
+  const int64_t ranges = (count + grain - 1) / grain;
+  const int64_t first = share_begin(ranges, owner);
+  const bool own = owner == worker;
+  const int64_t range = first + static_cast<int64_t>(own ? taken : taken + left - 1);
+  const uint64_t next =
+      claim_word(static_cast<uint32_t>(seen >> 32), left - 1, own ? taken + 1 : taken);
+  // Fails where a range was taken, or where this is no longer the job that was read.
+  if (!claim.compare_exchange_strong(seen, next, std::memory_order_acq_rel)) return true;
+  const int64_t begin = range * grain;
+  call(body, begin, std::min(begin + grain, count), worker);
+  done_.fetch_add(1, std::memory_order_release);
+  return true;
 }
 
 }  // namespace pelton::cpu

@@ -53,6 +53,7 @@ struct GemmArgs {
 // Attention of up to attention_rows query rows of one sequence that share a KV head, over the
 // context in splits of kSplitTokens. A split is reduced from scratch; splits merge in order.
 inline constexpr int kSplitTokens = 128;
+inline constexpr int kMaxTileRows = 192;
 struct AttentionArgs {
   const float* const* q = nullptr;  // [rows] of [head_dim]
   const int32_t* begin = nullptr;   // [rows] first and
@@ -62,12 +63,16 @@ struct AttentionArgs {
   DType kv_dtype = DType::kF32;
   const uint8_t* keys = nullptr;  // of this layer and head, block 0: [head_dim][key_stride]
   int64_t value_offset = 0;       // bytes from a block's keys to its values, [block_size][head_dim]
-  int64_t block_bytes = 0;        // from a block to the next
+  // int8: bytes from a block's keys to its scales, f32 [block_size] of keys, then of values. Else
+  // 0.
+  int64_t scale_offset = 0;
+  int64_t block_bytes = 0;  // from a block to the next
   const int32_t* block_table = nullptr;
   int block_size = 0;
   int64_t key_stride = 0;  // elements from a dimension of the keys to the next, >= block_size
   float scale = 0;
   float softcap = 0;
+  bool apart = false;  // attend: each split adds to states of its own, [splits][rows]
 };
 // A row's softmax so far: weights relative to exp(max). sum 0: nothing seen yet.
 struct AttentionState {
@@ -75,6 +80,16 @@ struct AttentionState {
   float sum = 0;
   float* acc = nullptr;  // [head_dim rounded up to 16]
 };
+
+// attend_tile: rows of one call at most, and floats of its scratch.
+constexpr int attention_tile_rows(int head_dim) {
+  const int rows = 24576 / head_dim / 12 * 12;  // queries and sums stay in the second-level cache
+  return rows < 48 ? 48 : rows > kMaxTileRows ? kMaxTileRows : rows;
+}
+constexpr int64_t attention_tile_floats(int rows, int head_dim) {
+  const int64_t kv = static_cast<int64_t>(head_dim) * (2 * kSplitTokens + kLanes);
+  return kv + 2 * (kSplitTokens + kLanes) + kLanes + static_cast<int64_t>(rows) * head_dim;
+}
 
 struct RowWeights {
   const float* weight = nullptr;  // [n], null: this norm is absent
@@ -121,6 +136,10 @@ struct KernelTable {
   void (*gemm)(const GemmArgs&);
   // Adds splits [first, last) to the rows' states. [rows]
   void (*attend)(const AttentionArgs&, int first_split, int last_split, AttentionState* states);
+  // The same bits for many rows, up to attention_tile_rows(): the keys and values of a split are
+  // read once for all of them.
+  void (*attend_tile)(const AttentionArgs&, int first_split, int last_split, AttentionState* states,
+                      float* scratch);
   void (*merge_attention)(AttentionState& into, const AttentionState& next, int head_dim);
   // out = acc / sum, the sink (a logit, or null) taking part.
   void (*finish_attention)(const AttentionState&, const float* sink, int head_dim, float* out);

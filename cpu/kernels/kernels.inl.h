@@ -12,6 +12,9 @@ namespace {
 #include "cpu/kernels/math.inl.h"
 //
 #include "cpu/kernels/attention.inl.h"
+//
+#include "cpu/kernels/attention_tile.inl.h"
+//
 #include "cpu/kernels/formats.inl.h"
 #include "cpu/kernels/linear.inl.h"
 #include "cpu/kernels/rows.inl.h"
@@ -42,6 +45,7 @@ constexpr KernelTable make_table() {
   add_format<DType::kQ6_K>(table);
   table.gemm = gemm;
   table.attend = attend;
+  table.attend_tile = attend_tile;
   table.merge_attention = merge_attention;
   table.finish_attention = finish_attention;
   table.norm_row = norm_row;

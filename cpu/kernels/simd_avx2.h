@@ -23,6 +23,7 @@ struct Mask {
 };
 
 inline constexpr int kGemmGroups = 1, kGemmTokens = 6, kGemvGroups = 2, kAttentionRows = 4;
+inline constexpr int kTileRows = 6;
 
 PELTON_INLINE F zero() {
   return {_mm256_setzero_ps(), _mm256_setzero_ps()};

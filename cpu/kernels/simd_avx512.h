@@ -21,6 +21,7 @@ using Mask = __mmask16;
 // Register tiles: groups of 16 rows and tokens in one GEMM tile; groups in one GEMV; attention
 // rows.
 inline constexpr int kGemmGroups = 2, kGemmTokens = 12, kGemvGroups = 4, kAttentionRows = 8;
+inline constexpr int kTileRows = 12;  // attention rows of a prefill tile
 
 PELTON_INLINE F zero() {
   return _mm512_setzero_ps();

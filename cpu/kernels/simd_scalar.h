@@ -27,6 +27,7 @@ struct Mask {
 };
 
 inline constexpr int kGemmGroups = 1, kGemmTokens = 4, kGemvGroups = 1, kAttentionRows = 4;
+inline constexpr int kTileRows = 4;
 
 template <typename Fn>
 PELTON_INLINE F map(Fn fn) {

@@ -1,6 +1,9 @@
 #include "cpu/thread_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <numeric>
 
@@ -50,6 +53,43 @@ TEST_CASE("several engines share one pool") {
   }
   for (std::thread& engine : engines) engine.join();
   for (int e = 0; e < 4; ++e) REQUIRE(sums[e] == 300 * (120 + 16 * e));
+}
+
+TEST_CASE("a worker's share is the same in every job unless another was faster") {
+  ThreadPool pool(3);
+  constexpr int kRanges = 9;
+  // Each waits until all three have begun: nobody can be faster.
+  for (int round = 0; round < 50; ++round) {
+    std::vector<int> taken_by(kRanges, -1);
+    std::atomic<int> begun{0};
+    pool.run(kRanges, 1, [&](int64_t begin, int64_t, int worker) {
+      if (begin % 3 == 0) {
+        ++begun;
+        while (begun < 3) std::this_thread::yield();
+      }
+      taken_by[begin] = worker;
+    });
+    for (int w = 0; w < 3; ++w) REQUIRE(taken_by[3 * w] == w);
+  }
+}
+
+TEST_CASE("a job of more ranges than a share can count is done whole") {
+  ThreadPool pool(2);
+  std::atomic<int64_t> sum{0};
+  pool.run(300'000, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+  REQUIRE(sum == 300'000);
+}
+
+TEST_CASE("a pinned pool works and its caller may stay on the first core") {
+  const std::vector<int> cpus = core_cpus();
+  REQUIRE(!cpus.empty());
+  ThreadPool pool(2, cpus);
+  std::thread([&] {
+    pool.pin_caller();
+    std::vector<int> on(2, -1);
+    pool.run_even(2, [&](int64_t begin, int64_t, int) { on[begin] = sched_getcpu(); });
+    for (int cpu : on) REQUIRE(std::find(cpus.begin(), cpus.end(), cpu) != cpus.end());
+  }).join();
 }
 
 TEST_CASE("a pool that never worked ends") {

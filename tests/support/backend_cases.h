@@ -42,6 +42,7 @@ struct AttentionCase {
   std::vector<int> lens;    // tokens of each sequence
   int chunk = 0;            // new tokens a sequence and step; 0: all at once
   uint64_t table_seed = 0;  // permutes the blocks
+  int poisoned_token = -1;  // NaN in its qkv
   uint64_t seed = 1;
 };
 // [sum of lens, Hq * D], sequence after sequence.

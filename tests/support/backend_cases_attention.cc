@@ -19,7 +19,11 @@ int64_t qkv_cols(const AttentionCase& c) {
 }
 // Row t of sequence s depends on (seed, s, t) alone.
 std::vector<float> qkv_row(const AttentionCase& c, int s, int t) {
-  return random_normal(qkv_cols(c), c.seed + 7919 * s + 104729 * t);
+  std::vector<float> row = random_normal(qkv_cols(c), c.seed + 7919 * s + 104729 * t);
+  // In each head, of queries, keys and values.
+  for (size_t i = 0; t == c.poisoned_token && i < row.size(); i += c.head_dim)
+    row[i] = std::nanf("");
+  return row;
 }
 std::vector<float> norm_weights(const AttentionCase& c, int which) {
   std::vector<float> w = random_normal(c.head_dim, c.seed + 50 + which, 0.2F);
@@ -193,23 +197,28 @@ std::vector<double> reference_attention(Backend& backend, const AttentionCase& c
   std::vector<double> result;
   const std::vector<float> sinks = sink_logits(c);
   const int group = c.num_q_heads / c.num_kv_heads;
-  const auto stored = [&](double value) {  // as the cache holds it
-    const auto f = static_cast<float>(value);
-    if (c.kv_dtype == DType::kF16) return static_cast<double>(f16_to_f32(f32_to_f16(f)));
-    if (c.kv_dtype == DType::kBF16) {
-      return static_cast<double>(bf16_to_f32(f32_to_bf16(f)));
+  const auto store = [&](std::vector<double>& head) {  // as the cache holds it
+    double top = 0;
+    for (double x : head) top = std::max(top, std::fabs(x));
+    for (double& x : head) {
+      const auto f = static_cast<float>(x);
+      if (c.kv_dtype == DType::kF16) x = f16_to_f32(f32_to_f16(f));
+      if (c.kv_dtype == DType::kBF16) x = bf16_to_f32(f32_to_bf16(f));
+      if (c.kv_dtype == DType::kI8 && top > 0) x = std::nearbyint(x * 127 / top) * top / 127;
     }
-    return value;
   };
   for (size_t s = 0; s < c.lens.size(); ++s) {
     std::vector<std::vector<float>> rows;
-    std::vector<std::vector<std::vector<double>>> keys(c.lens[s]);
+    std::vector<std::vector<std::vector<double>>> keys(c.lens[s]), values(c.lens[s]);
     for (int t = 0; t < c.lens[s]; ++t) {
       rows.push_back(as_activations(backend, qkv_row(c, static_cast<int>(s), t)));
       for (int h = 0; h < c.num_kv_heads; ++h) {
         keys[t].push_back(
             turn_head(c, rows[t].data() + (c.num_q_heads + h) * c.head_dim, norm_weights(c, 1), t));
-        for (double& k : keys[t].back()) k = stored(k);
+        store(keys[t].back());
+        const float* v = rows[t].data() + (c.num_q_heads + c.num_kv_heads + h) * c.head_dim;
+        values[t].emplace_back(v, v + c.head_dim);
+        store(values[t].back());
       }
     }
     for (int t = 0; t < c.lens[s]; ++t) {
@@ -230,9 +239,8 @@ std::vector<double> reference_attention(Backend& backend, const AttentionCase& c
         for (int u = begin; u <= t; ++u) {
           const double weight = std::exp(scores[u - begin] - top);
           sum += weight;
-          const float* v =
-              rows[u].data() + (c.num_q_heads + c.num_kv_heads + h / group) * c.head_dim;
-          for (int d = 0; d < c.head_dim; ++d) out[d] += weight * stored(v[d]);
+          const std::vector<double>& v = values[u][h / group];
+          for (int d = 0; d < c.head_dim; ++d) out[d] += weight * v[d];
         }
         for (double value : out) result.push_back(value / sum);
       }
@@ -268,11 +276,15 @@ void check_attention(Backend& backend) {
   add([](AttentionCase& c) { c.rope = false, c.num_kv_heads = 1, c.num_q_heads = 7, c.chunk = 5; });
   add([](AttentionCase& c) { c.kv_dtype = DType::kF16, c.head_dim = 24, c.chunk = 50; });
   add([](AttentionCase& c) { c.kv_dtype = DType::kBF16, c.head_dim = 64, c.block_size = 32; });
+  add([](AttentionCase& c) { c.kv_dtype = DType::kI8, c.head_dim = 64, c.block_size = 32; });
+  add([](AttentionCase& c) { c.kv_dtype = DType::kI8, c.head_dim = 20, c.block_size = 5; });
+  add([](AttentionCase& c) { c.kv_dtype = DType::kI8, c.chunk = 1, c.lens = {3, 40}; });
   add([](AttentionCase& c) { c.lens = {300}, c.chunk = 299, c.block_size = 32; });
   for (const AttentionCase& c : cases) {
     if (!backend.supports_kv(c.kv_dtype)) continue;
     INFO("case " << &c - cases.data());
-    const double rounded = c.kv_dtype == DType::kF32 ? 1 : 300;  // a half ulp apart at the cache
+    // A half ulp apart at the cache, or a whole code.
+    const double rounded = c.kv_dtype == DType::kF32 ? 1 : c.kv_dtype == DType::kI8 ? 2000 : 300;
     check_near(run_attention(backend, c), reference_attention(backend, c),
                tolerance(backend.activation_dtype()) * rounded, 3);
   }
