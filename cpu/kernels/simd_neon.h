@@ -22,6 +22,7 @@ struct U {
 using Mask = U;  // all ones or none
 
 inline constexpr int kGemmGroups = 1, kGemmTokens = 6, kGemvGroups = 2, kAttentionRows = 4;
+inline constexpr int kTileRows = 6;
 
 // fn(i) for each of the four registers.
 template <typename Fn>
