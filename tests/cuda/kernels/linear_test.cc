@@ -2,123 +2,18 @@
 // row whatever stands beside it, in every schedule.
 #include "cuda/kernels/linear.h"
 
-#include "backend/quantized_blocks.h"
 #include "cuda/kernels/gather_weight_rows.h"
-#include "cuda/kernels/repack.h"
-#include "tests/cuda/kernels/device_array.h"
+#include "tests/cuda/kernels/linear_support.h"
 #include "tests/cuda/kernels/schedules.h"
 
 namespace pelton::cuda::test {
 namespace {
 
-struct Format {
-  WeightFormat format;
-  DType dtype;
-};
-const std::vector<Format> kFormats = {
-    {WeightFormat::k16Bit, DType::kF32},    {WeightFormat::k16Bit, DType::kF16},
-    {WeightFormat::k16Bit, DType::kBF16},   {WeightFormat::kQ8_0, DType::kQ8_0},
-    {WeightFormat::kQ4_0, DType::kQ4_0},    {WeightFormat::kQ4_1, DType::kQ4_1},
-    {WeightFormat::kQ5_0, DType::kQ5_0},    {WeightFormat::kQ5_1, DType::kQ5_1},
-    {WeightFormat::kQ4_K, DType::kQ4_K},    {WeightFormat::kQ5_K, DType::kQ5_K},
-    {WeightFormat::kQ6_K, DType::kQ6_K},    {WeightFormat::kF8_128, DType::kF8_128},
-    {WeightFormat::kI4_128, DType::kI4_128}};
-
-SourceType source_of(DType dtype) {
-  if (dtype == DType::kF32) return SourceType::kF32;
-  if (dtype == DType::kF16) return SourceType::kF16;
-  return dtype == DType::kBF16 ? SourceType::kBF16 : SourceType::kBlocks;
-}
-
-// A packed matrix and the values that it holds.
-struct Weights {
-  Format format;
-  ElementType type;
-  int n, k;
-  std::vector<float> values;  // [n, k]
-  DeviceArray<uint8_t> packed;
-
-  Weights(Format f, ElementType t, int rows, int cols, uint64_t seed)
-      : format(f),
-        type(t),
-        n(rows),
-        k(cols),
-        values(static_cast<size_t>(rows) * cols),
-        packed(packed_bytes(f.format, rows, cols)) {
-    const std::vector<float> wanted = random_values(values.size(), seed, 0.3F);
-    std::vector<uint8_t> file(dtype_bytes(f.dtype, static_cast<int64_t>(values.size())));
-    quantize(f.dtype, wanted, file.data());
-    dequantize(f.dtype, file.data(), static_cast<int64_t>(values.size()), values.data());
-    if (f.format == WeightFormat::k16Bit) values = as_elements(t, values);
-    const DeviceArray<uint8_t> device(file);
-    RepackParams p;
-    p.format = f.format;
-    p.type = t;
-    p.source = source_of(f.dtype);
-    p.rows = device.data();
-    p.num_rows = n;
-    p.k = k;
-    p.packed = packed.data();
-    must(repack(p, nullptr));
-    must(cudaDeviceSynchronize());
-  }
-};
-
-struct Case {
-  int m = 1;
-  bool bias = false;
-  bool out_f32 = false;
-  int x_pad = 0;      // elements between rows of x
-  int out_pad = 0;    // likewise of out
-  int first_row = 0;  // of the endless x that cases share
-};
-
-std::vector<float> row_of_x(ElementType type, int row, int k) {
-  return as_elements(type, random_values(k, 1000 + row));
-}
-
-// [m, n]
-std::vector<float> run(const Weights& w, const Case& c) {
-  const int x_stride = w.k + c.x_pad, out_stride = w.n + c.out_pad;
-  std::vector<float> x(static_cast<size_t>(c.m) * x_stride, NAN);
-  for (int r = 0; r < c.m; ++r) {
-    const std::vector<float> row = row_of_x(w.type, c.first_row + r, w.k);
-    std::copy(row.begin(), row.end(), x.begin() + static_cast<int64_t>(r) * x_stride);
-  }
-  const DeviceArray<uint16_t> x_device(to_elements(w.type, x));
-  const DeviceArray<float> bias(random_values(w.n, 5));
-  const size_t out_size = static_cast<size_t>(c.m) * out_stride;
-  const DeviceArray<float> wide(c.out_f32 ? out_size : 0);
-  const DeviceArray<uint16_t> narrow(c.out_f32 ? 0 : out_size);
-  LinearParams p;
-  p.format = w.format.format;
-  p.type = w.type;
-  p.weights = w.packed.data();
-  p.x = x_device.data();
-  p.x_stride = x_stride;
-  p.bias = c.bias ? bias.data() : nullptr;
-  p.out = c.out_f32 ? static_cast<void*>(wide.data()) : narrow.data();
-  p.out_stride = out_stride;
-  p.out_f32 = c.out_f32;
-  p.m = c.m;
-  p.n = w.n;
-  p.k = w.k;
-  must(linear(p, nullptr));
-  must(cudaDeviceSynchronize());
-  const std::vector<float> all = c.out_f32 ? wide.host() : to_floats(w.type, narrow.host());
-  std::vector<float> out;
-  for (int r = 0; r < c.m; ++r) {
-    out.insert(out.end(), all.begin() + static_cast<int64_t>(r) * out_stride,
-               all.begin() + static_cast<int64_t>(r) * out_stride + w.n);
-  }
-  return out;
-}
-
-std::vector<double> reference(const Weights& w, const Case& c) {
+std::vector<double> reference(const PackedWeights& w, const LinearCase& c) {
   std::vector<double> out;
-  const std::vector<float> bias = random_values(w.n, 5);
+  const std::vector<float> bias = linear_bias_values(w.n);
   for (int r = 0; r < c.m; ++r) {
-    const std::vector<float> x = row_of_x(w.type, c.first_row + r, w.k);
+    const std::vector<float> x = linear_x_row(w.type, c.first_row + r, w.k);
     for (int n = 0; n < w.n; ++n) {
       double sum = c.bias ? bias[n] : 0;
       for (int k = 0; k < w.k; ++k) {
@@ -130,15 +25,15 @@ std::vector<double> reference(const Weights& w, const Case& c) {
   return out;
 }
 
-void check_case(const Weights& w, const Case& c) {
+void check_case(const PackedWeights& w, const LinearCase& c) {
   INFO("dtype " << static_cast<int>(w.format.dtype) << " type " << static_cast<int>(w.type) << " m "
                 << c.m << " n " << w.n << " k " << w.k << " f32 " << c.out_f32);
   // Sums of k products near 0.3 in float32; then the rounding of the output.
   const double relative = c.out_f32 ? 1e-6 : element_tolerance(w.type);
-  check_close(run(w, c), reference(w, c), relative, 3e-6 * std::sqrt(w.k) * 8);
+  check_close(run_linear(w, c), reference(w, c), relative, 3e-6 * std::sqrt(w.k) * 8);
 }
 
-bool is_super(const Format& f) {
+bool is_super(const PackedFormat& f) {
   return weight_layout(f.format).file_block > 32;
 }
 
@@ -146,10 +41,10 @@ bool is_super(const Format& f) {
 
 TEST_CASE("A product over packed weights equals float64 for every format") {
   for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
-    for (const Format& f : kFormats) {
-      const Weights even(f, type, 144, 512, 1);
+    for (const PackedFormat& f : packed_formats()) {
+      const PackedWeights even(f, type, 144, 512, 1);
       for (const int m : {1, 8, 9, 33, 65}) check_case(even, {.m = m, .out_f32 = m % 2 == 1});
-      const Weights ragged(f, type, 37, is_super(f) ? 768 : 96, 2);
+      const PackedWeights ragged(f, type, 37, is_super(f) ? 768 : 96, 2);
       for (const int m : {1, 5, 40, 130}) {
         check_case(ragged, {.m = m, .bias = true, .x_pad = 8, .out_pad = m % 3});
       }
@@ -159,20 +54,20 @@ TEST_CASE("A product over packed weights equals float64 for every format") {
 
 TEST_CASE("Products take rows at any address and any k of a plain format") {
   for (const int k : {1, 7, 30, 63, 65, 200}) {
-    const Weights w({WeightFormat::k16Bit, DType::kF32}, ElementType::kBF16, 21, k, 3);
+    const PackedWeights w({WeightFormat::k16Bit, DType::kF32}, ElementType::kBF16, 21, k, 3);
     for (const int m : {2, 40}) check_case(w, {.m = m, .bias = true, .x_pad = 1, .out_pad = 3});
   }
 }
 
 TEST_CASE("A row's product has the same bits alone and among any others") {
-  for (const Format& f : kFormats) {
+  for (const PackedFormat& f : packed_formats()) {
     for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
-      const Weights w(f, type, 50, is_super(f) ? 2304 : 992, 4);
-      const std::vector<float> all = run(w, {.m = 100, .bias = true, .out_f32 = true});
+      const PackedWeights w(f, type, 50, is_super(f) ? 2304 : 992, 4);
+      const std::vector<float> all = run_linear(w, {.m = 100, .bias = true, .out_f32 = true});
       for (const int m : {1, 8, 17, 64}) {
         const int first = 100 - m;
         const std::vector<float> some =
-            run(w, {.m = m, .bias = true, .out_f32 = true, .first_row = first});
+            run_linear(w, {.m = m, .bias = true, .out_f32 = true, .first_row = first});
         CHECK(std::memcmp(some.data(), all.data() + static_cast<size_t>(first) * w.n,
                           some.size() * sizeof(float)) == 0);
       }
@@ -181,13 +76,13 @@ TEST_CASE("A row's product has the same bits alone and among any others") {
 }
 
 TEST_CASE("Stacked sources land in their row tiles") {
-  const Format f = {WeightFormat::kQ4_K, DType::kQ4_K};
-  const Weights a(f, ElementType::kBF16, 32, 256, 7), b(f, ElementType::kBF16, 20, 256, 8);
-  Weights both(f, ElementType::kBF16, 52, 256, 9);
+  const PackedFormat f = {WeightFormat::kQ4_K, DType::kQ4_K};
+  const PackedWeights a(f, ElementType::kBF16, 32, 256, 7), b(f, ElementType::kBF16, 20, 256, 8);
+  PackedWeights both(f, ElementType::kBF16, 52, 256, 9);
   std::copy(a.values.begin(), a.values.end(), both.values.begin());
   std::copy(b.values.begin(), b.values.end(), both.values.begin() + 32 * 256);
   std::vector<uint8_t> file(dtype_bytes(f.dtype, 20 * 256));
-  for (const Weights* part : {&a, &b}) {
+  for (const PackedWeights* part : {&a, &b}) {
     file.resize(dtype_bytes(f.dtype, static_cast<int64_t>(part->values.size())));
     quantize(f.dtype, random_values(part->values.size(), part == &a ? 7 : 8, 0.3F), file.data());
     const DeviceArray<uint8_t> device(file);
@@ -205,12 +100,12 @@ TEST_CASE("Stacked sources land in their row tiles") {
 }
 
 TEST_CASE("Products and repacking give the same bits in every schedule") {
-  for (const Format& f : kFormats) {
+  for (const PackedFormat& f : packed_formats()) {
     std::vector<float> narrow, wide;
     for_schedules(5, [&] {
-      const Weights w(f, ElementType::kBF16, 40, 256, 6);
-      const std::vector<float> a = run(w, {.m = 4, .out_f32 = true});
-      const std::vector<float> b = run(w, {.m = 34, .out_f32 = true});
+      const PackedWeights w(f, ElementType::kBF16, 40, 256, 6);
+      const std::vector<float> a = run_linear(w, {.m = 4, .out_f32 = true});
+      const std::vector<float> b = run_linear(w, {.m = 34, .out_f32 = true});
       if (narrow.empty()) narrow = a, wide = b;
       CHECK(std::memcmp(a.data(), narrow.data(), a.size() * sizeof(float)) == 0);
       CHECK(std::memcmp(b.data(), wide.data(), b.size() * sizeof(float)) == 0);
@@ -220,9 +115,9 @@ TEST_CASE("Products and repacking give the same bits in every schedule") {
 
 TEST_CASE("Gathered rows are the weights' values for every format, scaled, with positions added") {
   for (const ElementType type : {ElementType::kBF16, ElementType::kF16}) {
-    for (const Format& f : kFormats) {
-      const Weights table(f, type, 45, is_super(f) ? 512 : 160, 10);
-      const Weights add({WeightFormat::k16Bit, DType::kF32}, type, 9, table.k, 11);
+    for (const PackedFormat& f : packed_formats()) {
+      const PackedWeights table(f, type, 45, is_super(f) ? 512 : 160, 10);
+      const PackedWeights add({WeightFormat::k16Bit, DType::kF32}, type, 9, table.k, 11);
       const std::vector<int32_t> rows = {0, 44, 7, 8, 15, 16, 31},
                                  positions = {8, 0, 1, 2, 3, 4, 5};
       const DeviceArray<int32_t> rows_device(rows), positions_device(positions);

@@ -1,0 +1,83 @@
+// What products over packed weights move: each weight once, in whole sectors, without races and
+// without bank conflicts.
+#include "cuda/emulator/trace.h"
+#include "tests/cuda/kernels/linear_support.h"
+
+namespace pelton::cuda::test {
+namespace {
+
+using emulator::KernelTrace;
+using emulator::Trace;
+using emulator::TraceReport;
+
+// Shapes of bench/shapes: a square projection of 1B (2048 x 2048), cut to fewer rows.
+constexpr int kRows = 512, kCols = 2048;
+
+// Packed and multiplied under one trace: memory that no traced store filled counts as unset.
+TraceReport traced(const PackedFormat& f, ElementType type, int n, int k, const LinearCase& c) {
+  Trace trace;
+  const PackedWeights w(f, type, n, k, 1);
+  trace.name(w.packed.data(), "weights");
+  run_linear(w, c);
+  return trace.report();
+}
+
+void check_weights_read_once(const PackedFormat& f, const KernelTrace& kernel) {
+  REQUIRE(kernel.launches == 1);
+  const emulator::BufferTraffic weights = kernel.buffer("weights");
+  CHECK(weights.read.sector_ratio() <= 1.05);
+  CHECK(weights.read.byte_ratio() == 1);
+  const double file = static_cast<double>(file_row_bytes(f.format, kCols)) * kRows;
+  CHECK(static_cast<double>(weights.read.bytes) <= 1.1 * file);
+  CHECK(static_cast<double>(weights.read.bytes) >= 0.99 * file);
+}
+
+}  // namespace
+
+TEST_CASE("A product for few rows reads each weight once in whole sectors for every format") {
+  for (const PackedFormat& f : packed_formats()) {
+    INFO("dtype " << static_cast<int>(f.dtype));
+    if (f.dtype == DType::kF32 || f.dtype == DType::kF16) continue;  // 16 bits as bf16 has them
+    for (const int m : {1, 8}) {
+      const TraceReport report =
+          traced(f, ElementType::kBF16, kRows, kCols, {.m = m, .bias = true});
+      INFO(report.describe());
+      CHECK(report.clean());
+      const KernelTrace kernel = report.kernel("linear_narrow_kernel");
+      check_weights_read_once(f, kernel);
+      CHECK(kernel.shared.conflicts() == 0);
+      CHECK(kernel.write.sector_ratio() <= 1.05);
+      CHECK(kernel.mma > 0);
+    }
+  }
+}
+
+TEST_CASE("A product for many rows has no bank conflicts and reads each weight once a tile") {
+  for (const PackedFormat& f : packed_formats()) {
+    INFO("dtype " << static_cast<int>(f.dtype));
+    for (const int m : {64, 96}) {
+      const TraceReport report =
+          traced(f, ElementType::kF16, 128, 512, {.m = m, .out_f32 = m == 64});
+      INFO(report.describe());
+      CHECK(report.clean());
+      const KernelTrace kernel = report.kernel("linear_wide_kernel");
+      REQUIRE(kernel.launches == 1);
+      CHECK(kernel.buffer("weights").read.sector_ratio() <= 1.05);
+      CHECK(kernel.buffer("weights").read.byte_ratio() == 1);
+      CHECK(kernel.shared.conflicts() == 0);
+      CHECK(kernel.write.sector_ratio() <= 1.05);
+    }
+  }
+}
+
+TEST_CASE("Ragged products and repacking are free of races and stay within their buffers") {
+  for (const PackedFormat& f : packed_formats()) {
+    for (const int m : {3, 40}) {
+      const TraceReport report = traced(f, ElementType::kBF16, 21, 256, {.m = m, .out_pad = 3});
+      INFO(report.describe());
+      CHECK(report.clean());
+    }
+  }
+}
+
+}  // namespace pelton::cuda::test
