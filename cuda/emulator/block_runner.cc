@@ -42,7 +42,10 @@ size_t round_up(size_t value, size_t to) {
   return (value + to - 1) / to * to;
 }
 
-thread_local BlockRunner* running = nullptr;
+bool same_place(const Site& a, const Site& b) {
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
 
 }  // namespace
 
@@ -51,16 +54,9 @@ BlockRunner& BlockRunner::of_this_thread() {
   return runner;
 }
 
-BlockRunner& BlockRunner::current() {
-  if (running == nullptr) {
-    std::fprintf(stderr, "emulator: device code called outside a kernel\n");
-    std::abort();
-  }
-  return *running;
-}
-
-bool BlockRunner::is_running() {
-  return running != nullptr;
+void BlockRunner::nobody_runs() {
+  std::fprintf(stderr, "emulator: device code called outside a kernel\n");
+  std::abort();
 }
 
 BlockRunner::BlockRunner() : shared_base_(map_shared_part()) {}
@@ -70,11 +66,11 @@ BlockRunner::~BlockRunner() {
 
 bool BlockRunner::run(const Grid& grid, uint3 block, const Schedule& schedule, Fault& fault) {
   prepare(grid, block, schedule);
-  BlockRunner* before = running;
-  running = this;
+  BlockRunner* before = running_;
+  running_ = this;
   Lane* first = pick();
   switch_to(*first, main_);
-  running = before;
+  running_ = before;
   if (failed_) {
     stacks_dirty_ = true;
     fault = fault_;
@@ -338,10 +334,7 @@ void BlockRunner::meet(uint32_t mask, const char* what, bool aligned, void* argu
     warp.meetings.push_back({mask, 0, what, site});
   }
   Meeting& meeting = warp.meetings[i];
-  const bool same_place = meeting.site.line() == site.line() &&
-                          meeting.site.column() == site.column() &&
-                          std::strcmp(meeting.site.file_name(), site.file_name()) == 0;
-  if (meeting.what != what || (aligned && !same_place)) {
+  if (meeting.what != what || (aligned && !same_place(meeting.site, site))) {
     std::string message = fmt::format("{} with mask {:#010x}, while lanes wait in {} at {}", what,
                                       mask, meeting.what, place(meeting.site));
     fail(cudaErrorLaunchFailure, "divergent warp", std::move(message), site);

@@ -82,8 +82,12 @@ class BlockRunner {
  public:
   static BlockRunner& of_this_thread();
   // The runner whose block runs on this host thread now; a fault if none does.
-  static BlockRunner& current();
-  static bool is_running();
+  static BlockRunner& current() {
+    if (running_ == nullptr) [[unlikely]]
+      nobody_runs();
+    return *running_;
+  }
+  static bool is_running() { return running_ != nullptr; }
 
   BlockRunner();
   ~BlockRunner();
@@ -126,6 +130,7 @@ class BlockRunner {
     size_t offset;
   };
 
+  [[noreturn]] static void nobody_runs();
   static void fiber_main(boost::context::detail::transfer_t transfer);
   void prepare(const Grid& grid, uint3 block, const Schedule& schedule);
   void run_lanes();
@@ -142,6 +147,7 @@ class BlockRunner {
   void record_fault(cudaError_t code, const char* kind, std::string message, Site site);
   void record_deadlock();
 
+  inline static constinit thread_local BlockRunner* running_ = nullptr;
   const Grid* grid_ = nullptr;
   uint3 block_{};
   unsigned num_threads_ = 0;
