@@ -208,7 +208,8 @@ StatusOr<std::vector<EngineFigure>> measure_engine(LoadedModel model,
   for (int batch : options.batches) {
     using M = Measurement;
     const bool beside = options.mixed && options.prefill > 0;
-    PELTON_RETURN_IF_ERROR(measure(options.prefill > 0, &M::prefill, batch));
+    const bool prefills = options.most_prefill_batch == 0 || batch <= options.most_prefill_batch;
+    PELTON_RETURN_IF_ERROR(measure(options.prefill > 0 && prefills, &M::prefill, batch));
     PELTON_RETURN_IF_ERROR(measure(options.decode > 0, &M::decode, batch));
     PELTON_RETURN_IF_ERROR(measure(beside, &M::decode_beside_prefill, batch));
     PELTON_RETURN_IF_ERROR(measure(options.mixed, &M::arrivals, batch));

@@ -11,6 +11,7 @@ namespace pelton::bench {
 
 struct EngineBenchOptions {
   int prefill = 512;               // prompt tokens of the prefill figure; 0: none
+  int most_prefill_batch = 0;      // larger batches only decode; 0: no bound
   int decode = 64;                 // tokens made by each sequence; 0: none
   int context = 8;                 // prompt tokens of each sequence that decodes
   std::vector<int> batches = {1};  // sequences at once

@@ -44,7 +44,8 @@ const std::map<std::string, std::set<std::string>> kAllowed = {
     {"scheduler", {"core", "scheduler"}},
     {"server", {"core", "text", "server"}},
     {"client", {"core", "client"}},
-    {"bench", {"core", "text", "backend", "model", "cpu", "cuda", "scheduler", "server", "bench"}},
+    {"bench", {"core", "text", "backend", "model", "cpu", "cuda", "cuda/kernels", "scheduler",
+               "server", "bench"}},
 };
 
 bool starts_with_any(const std::string& text, const std::vector<std::string>& prefixes) {
@@ -77,7 +78,7 @@ struct ThirdParty {
   std::vector<std::string> files;
 };
 const std::vector<ThirdParty> kThirdParty = {
-    {{"cuda", "cublas"}, {"cuda/"}},
+    {{"cuda", "cublas"}, {"cuda/", "bench/gpu_check/"}},
     {{"grpc", "google/protobuf", "google/rpc", "pelton/v1/"}, {"server/", "client/"}},
     {{"hwy/"}, {"cpu/"}},
     {{"immintrin.h", "x86intrin.h", "arm_neon.h"}, {"cpu/", "bench/"}},
