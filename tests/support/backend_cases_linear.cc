@@ -48,7 +48,8 @@ void check_linear(Backend& backend) {
           const LinearCase c = {dtype, m, n, k, (m + n) % 2 == 0, static_cast<uint64_t>(m + n)};
           INFO(dtype_info(dtype).name << " m " << m << " n " << n << " k " << k);
           const std::vector<float> x = as_activations(backend, linear_x(c));
-          const std::vector<float> w = linear_weights(c), bias = linear_bias(c);
+          const std::vector<float> w = as_weights(backend, dtype, linear_weights(c));
+          const std::vector<float> bias = linear_bias(c);
           std::vector<double> expected(m * n);
           for (int64_t i = 0; i < m; ++i) {
             for (int64_t j = 0; j < n; ++j) {
@@ -78,7 +79,7 @@ void check_stacked_sources(Backend& backend) {
   std::vector<float> weights;
   for (const auto& [dtype, rows] : parts) {
     sources.emplace_back(dtype, rows, k, random_normal(rows * k, weights.size()), rows % 2 == 0);
-    const std::vector<float> values = sources.back().values();
+    const std::vector<float> values = as_weights(backend, dtype, sources.back().values());
     weights.insert(weights.end(), values.begin(), values.end());
   }
   for (const FloatSource& source : sources) pointers.push_back(&source);

@@ -117,7 +117,7 @@ void check_activation(Backend& backend) {
         }
         INFO("kind " << static_cast<int>(kind) << " gated " << gated);
         check_near(download(backend, out.view), expected, tolerance(backend.activation_dtype()),
-                   10);
+                   32);
       }
     }
   }

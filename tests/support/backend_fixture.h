@@ -89,6 +89,13 @@ inline std::vector<float> as_activations(Backend& backend, std::vector<float> va
   return values;
 }
 
+// What the device keeps of a matrix: plain types are held as activations are, blocks as they are.
+inline std::vector<float> as_weights(Backend& backend, DType dtype, std::vector<float> values) {
+  return is_quantized(dtype) || backend.activation_dtype() == DType::kF32
+             ? values
+             : as_activations(backend, std::move(values));
+}
+
 // Weights of any format made from floats; the reference reads back what was quantised.
 class FloatSource final : public RowSource {
  public:

@@ -11,7 +11,7 @@ namespace pelton::test {
 namespace {
 
 std::vector<float> cpu_logits(std::string_view config, const std::vector<TokenId>& tokens) {
-  const auto backend = make_cpu_backend({.threads = 1});
+  const auto backend = make_cpu_backend({.threads = 1, .isa = CpuIsa::kAuto, .pool = nullptr});
   REQUIRE(backend.ok());
   StatusOr<LoadedModel> model = load_tiny(config, **backend);
   REQUIRE(model.ok());

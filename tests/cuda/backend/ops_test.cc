@@ -5,8 +5,8 @@
 namespace pelton::test {
 namespace {
 
-void on_card(void (*check)(Backend&)) {
-  for (const DType activations : {DType::kBF16, DType::kF16}) {
+void on_card(void (*check)(Backend&), std::vector<DType> types = {DType::kBF16, DType::kF16}) {
+  for (const DType activations : types) {
     const CudaCard card;
     CudaOptions options = CudaCard::default_options();
     options.activations = activations;
@@ -47,7 +47,7 @@ TEST_CASE("logit rows are gathered and capped") {
   on_card(check_logit_rows);
 }
 TEST_CASE("the sampler draws what a full sort would") {
-  on_card(check_sampler);
+  on_card(check_sampler, {DType::kBF16});  // logits are float32 either way
 }
 TEST_CASE("a drawn token is embedded before it is collected") {
   on_card(check_drawn_tokens);
