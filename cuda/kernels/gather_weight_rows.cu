@@ -29,12 +29,11 @@ __device__ __forceinline__ uint32_t load_u16(const uint8_t* p) {
   return p[0] | static_cast<uint32_t>(p[1]) << 8;
 }
 
-// The bits of the code (or of the 16-bit element) at a place of a chunk.
+// The bits of the code at a place of a chunk.
 template <WeightFormat kFormat>
 __device__ __forceinline__ uint32_t stored_code(const uint8_t* chunk, const Place& at) {
   constexpr int kBits = weight_layout(kFormat).code_bits;
   const int lane = at.lane, step = at.step, p = at.p, h = at.h;
-  if constexpr (kBits == 16) return load_u16(chunk + (step * 32 + lane) * 16 + p * 4 + h * 2);
   if constexpr (kBits == 8) {
     return chunk[(step / 2 * 32 + lane) * 16 + step % 2 * 8 + p / 2 * 4 + h * 2 + p % 2];
   }
@@ -52,16 +51,17 @@ __device__ __forceinline__ uint32_t stored_code(const uint8_t* chunk, const Plac
 
 template <WeightFormat kFormat, typename T>
 __device__ __forceinline__ float weight_value(const uint8_t* packed, int row, int k, int row_k) {
-  constexpr WeightLayout kLayout = weight_layout(kFormat);
-  constexpr int kUnitChunks = kLayout.unit_k / kChunkK;
-  const uint8_t* unit = packed + row / kTileRows * row_tile_bytes(kFormat, row_k) +
-                        static_cast<int64_t>(k / kLayout.unit_k) * unit_bytes(kFormat);
-  const int chunk = k % kLayout.unit_k / kChunkK;
-  const Place at = place_of<kFormat>(row, k);
-  const uint32_t code = stored_code<kFormat>(unit + chunk * chunk_code_bytes(kFormat), at);
   if constexpr (kFormat == WeightFormat::k16Bit) {
-    return Element<T>::bits_to_float(code);
+    return Element<T>::to_float(
+        reinterpret_cast<const T*>(packed)[row * row_elements_16(row_k) + k]);
   } else {
+    constexpr WeightLayout kLayout = weight_layout(kFormat);
+    constexpr int kUnitChunks = kLayout.unit_k / kChunkK;
+    const uint8_t* unit = packed + row / kTileRows * row_tile_bytes(kFormat, row_k) +
+                          static_cast<int64_t>(k / kLayout.unit_k) * unit_bytes(kFormat);
+    const int chunk = k % kLayout.unit_k / kChunkK;
+    const Place at = place_of<kFormat>(row, k);
+    const uint32_t code = stored_code<kFormat>(unit + chunk * chunk_code_bytes(kFormat), at);
     const uint8_t* all_scales = unit + kUnitChunks * chunk_code_bytes(kFormat);
     LaneScales<kFormat> scales;
     scales.load_unit(all_scales, at.lane);

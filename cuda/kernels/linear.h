@@ -1,4 +1,4 @@
-// out = x w^T + bias by tensor instructions over weights in fragment order (weight_layout.h).
+// out = x w^T + bias by tensor instructions over packed weights (weight_layout.h).
 // A row of `out` is the same for every m: each output is kLinearRuns chains over k, added in order.
 //
 // Bytes: packed_bytes(n, k) of weights once for every 64 rows of x, x [m, k], out [m, n].

@@ -48,14 +48,18 @@ struct WeightStage {
   LaneCodes<kLayout.code_bits> codes;
   LaneScales<kFormat> scales;
 
-  __device__ __forceinline__ void load(const uint8_t* row_tile, int chunk, int lane) {
-    const uint8_t* unit =
-        row_tile + static_cast<int64_t>(chunk / kUnitChunks) * unit_bytes(kFormat);
-    const int in_unit = chunk % kUnitChunks;
-    codes.load(unit + in_unit * chunk_code_bytes(kFormat), lane);
-    const uint8_t* unit_scales = unit + kUnitChunks * chunk_code_bytes(kFormat);
-    if (in_unit == 0) scales.load_unit(unit_scales, lane);
-    scales.load_chunk(unit_scales, in_unit, lane);
+  __device__ __forceinline__ void load(const uint8_t* row_tile, int chunk, int k, int lane) {
+    if constexpr (kFormat == WeightFormat::k16Bit) {
+      codes.load_rows(row_tile + chunk * (2 * kChunkK), 2 * row_elements_16(k), lane);
+    } else {
+      const uint8_t* unit =
+          row_tile + static_cast<int64_t>(chunk / kUnitChunks) * unit_bytes(kFormat);
+      const int in_unit = chunk % kUnitChunks;
+      codes.load(unit + in_unit * chunk_code_bytes(kFormat), lane);
+      const uint8_t* unit_scales = unit + kUnitChunks * chunk_code_bytes(kFormat);
+      if (in_unit == 0) scales.load_unit(unit_scales, lane);
+      scales.load_chunk(unit_scales, in_unit, lane);
+    }
   }
   // A unit's own scales come with its first chunk; `unit` keeps them for the others.
   __device__ __forceinline__ void take_unit(LaneScales<kFormat>& unit, int chunk) {
@@ -229,7 +233,7 @@ __global__ void __launch_bounds__(kLinearThreads, 2) linear_narrow_kernel(Linear
   LaneScales<kFormat> unit = {};
 #pragma unroll
   for (int i = 0; i < kDepth; ++i) {
-    if (range.begin + i < range.end) stages[i].load(row_tile, range.begin + i, lane);
+    if (range.begin + i < range.end) stages[i].load(row_tile, range.begin + i, args.k, lane);
   }
   for (int first = range.begin; first < range.end; first += kDepth) {
 #pragma unroll
@@ -247,7 +251,7 @@ __global__ void __launch_bounds__(kLinearThreads, 2) linear_narrow_kernel(Linear
           load_x<T, 4>(args, token, k + 8 * t, b, 0);
         }
       });
-      if (chunk + kDepth < range.end) stage.load(row_tile, chunk + kDepth, lane);
+      if (chunk + kDepth < range.end) stage.load(row_tile, chunk + kDepth, args.k, lane);
     }
   }
 #pragma unroll
@@ -324,14 +328,14 @@ __global__ void __launch_bounds__(kLinearThreads) linear_wide_kernel(LinearArgs 
       cp_async_commit();
     }
   }
-  if (active && chunks > 0) stages[0].load(row_tile, 0, lane);
+  if (active && chunks > 0) stages[0].load(row_tile, 0, args.k, lane);
   int run = 0, run_end = chunks_of_run<kFormat>(args.k, 0).end;
   for (int first = 0; first < chunks; first += 2) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int chunk = first + i;
       if (chunk >= chunks) break;
-      if (active && chunk + 1 < chunks) stages[1 - i].load(row_tile, chunk + 1, lane);
+      if (active && chunk + 1 < chunks) stages[1 - i].load(row_tile, chunk + 1, args.k, lane);
       cp_async_wait<kWideStages - 2>();
       __syncthreads();
       const int ahead = chunk + kWideStages - 1;

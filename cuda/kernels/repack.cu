@@ -90,33 +90,26 @@ struct UnitRows {
   __device__ const uint8_t* row(int r) const { return args.rows + (row0 + r) * row_bytes; }
 };
 
-// What register p, half h of a lane's step holds: bits of an element, or a code; 0 as padding.
-template <WeightFormat kFormat, typename T>
+// The code that register p, half h of a lane's step holds; 0 as padding.
+template <WeightFormat kFormat>
 __device__ __forceinline__ uint32_t fragment_part(const UnitRows& unit, int chunk, int lane,
                                                   int step, int p, int h) {
   const int row = lane / 4 + 8 * (p % 2);
   const int64_t k = unit.k0 + chunk * kChunkK +
                     chunk_k(weight_layout(kFormat).scale_block, step, lane % 4, p / 2, h);
   if (!unit.inside(row, k)) return 0;
-  if constexpr (kFormat == WeightFormat::k16Bit) {
-    return file_element<T>(unit.row(row), unit.args.source, k);
-  } else {
-    return file_code<kFormat>(unit.row(row), k);
-  }
+  return file_code<kFormat>(unit.row(row), k);
 }
 
 // Word w of a chunk's codes, as weight_layout.h orders them.
-template <WeightFormat kFormat, typename T>
+template <WeightFormat kFormat>
 __device__ __forceinline__ uint32_t code_word(const UnitRows& unit, int chunk, int w) {
   constexpr int kBits = weight_layout(kFormat).code_bits;
   const auto part = [&](int lane, int step, int p, int h) {
-    return fragment_part<kFormat, T>(unit, chunk, lane, step, p, h);
+    return fragment_part<kFormat>(unit, chunk, lane, step, p, h);
   };
   uint32_t word = 0;
-  if constexpr (kBits == 16) {
-    const int step = w / 128, lane = w / 4 % 32, p = w % 4;
-    return part(lane, step, p, 0) | part(lane, step, p, 1) << 16;
-  } else if constexpr (kBits == 8) {
+  if constexpr (kBits == 8) {
     const int lane = w / 4 % 32, step = w / 128 * 2 + w % 4 / 2, p = w % 2 * 2;
     for (int i = 0; i < 4; ++i) word |= part(lane, step, p + i % 2, i / 2) << (8 * i);
     return word;
@@ -147,9 +140,7 @@ template <WeightFormat kFormat>
 __device__ __forceinline__ uint8_t scale_byte(const UnitRows& unit, int b) {
   constexpr WeightLayout kLayout = weight_layout(kFormat);
   constexpr bool kSuper = kLayout.unit_k == 256;
-  if constexpr (kFormat == WeightFormat::k16Bit) {
-    return 0;
-  } else if constexpr (kLayout.unit_k == 128) {
+  if constexpr (kLayout.unit_k == 128) {
     const int row = b / 8 + 8 * (b / 4 % 2);
     if (!unit.inside(row, unit.k0)) return 0;
     return unit.row(row)[unit.k0 / 128 * kLayout.file_bytes + b % 4];
@@ -183,21 +174,18 @@ __device__ __forceinline__ uint8_t scale_byte(const UnitRows& unit, int b) {
 }
 
 // Grid: (units along k, row tiles); a CTA writes one unit.
-template <WeightFormat kFormat, typename T>
+template <WeightFormat kFormat>
 __global__ void repack_kernel(RepackArgs args) {
   constexpr int kChunks = weight_layout(kFormat).unit_k / kChunkK;
   constexpr int kChunkWords = chunk_code_bytes(kFormat) / 4;
-  const int64_t source_row = kFormat == WeightFormat::k16Bit
-                                 ? args.k * (args.source == SourceType::kF32 ? 4 : 2)
-                                 : file_row_bytes(kFormat, args.k);
   const UnitRows unit = {args, static_cast<int64_t>(blockIdx.y) * kTileRows,
                          static_cast<int64_t>(blockIdx.x) * weight_layout(kFormat).unit_k,
-                         source_row};
+                         file_row_bytes(kFormat, args.k)};
   uint8_t* out = args.packed + blockIdx.y * row_tile_bytes(kFormat, args.k) +
                  static_cast<int64_t>(blockIdx.x) * unit_bytes(kFormat);
   auto* words = reinterpret_cast<uint32_t*>(out);
   for (int w = threadIdx.x; w < kChunks * kChunkWords; w += kThreads) {
-    words[w] = code_word<kFormat, T>(unit, w / kChunkWords, w % kChunkWords);
+    words[w] = code_word<kFormat>(unit, w / kChunkWords, w % kChunkWords);
   }
   uint8_t* scales = out + 4 * kChunks * kChunkWords;
   for (int b = threadIdx.x; b < weight_layout(kFormat).scale_bytes; b += kThreads) {
@@ -205,18 +193,58 @@ __global__ void repack_kernel(RepackArgs args) {
   }
 }
 
-template <WeightFormat kFormat, typename T>
-cudaError_t launch_repack(const RepackParams& p, cudaStream_t stream) {
+// Rows of floats as elements, padded. Grid: (padded k / 512, padded rows); a thread two elements.
+template <typename T>
+__global__ void convert_rows_kernel(RepackArgs args) {
+  const int64_t row = blockIdx.y,
+                k = 2 * (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x);
+  const int64_t padded = row_elements_16(args.k);
+  if (k >= padded) return;
+  const uint8_t* from = args.rows + row * args.k * (args.source == SourceType::kF32 ? 4 : 2);
+  uint32_t word = 0;
+  for (int h = 0; h < 2; ++h) {
+    if (row < args.num_rows && k + h < args.k) {
+      word |= file_element<T>(from, args.source, k + h) << (16 * h);
+    }
+  }
+  reinterpret_cast<uint32_t*>(args.packed)[(row * padded + k) / 2] = word;
+}
+
+RepackArgs repack_args(const RepackParams& p) {
   RepackArgs args;
   args.rows = static_cast<const uint8_t*>(p.rows);
   args.packed =
-      static_cast<uint8_t*>(p.packed) + p.row_begin / kTileRows * row_tile_bytes(kFormat, p.k);
+      static_cast<uint8_t*>(p.packed) + p.row_begin / kTileRows * row_tile_bytes(p.format, p.k);
   args.num_rows = p.num_rows;
   args.k = p.k;
   args.source = p.source;
-  const int64_t tiles = (p.num_rows + kTileRows - 1) / kTileRows;
-  const dim3 grid(static_cast<unsigned>(units_of(kFormat, p.k)), static_cast<unsigned>(tiles));
-  return launch(repack_kernel<kFormat, T>, grid, dim3(kThreads), 0, stream, args);
+  return args;
+}
+
+template <WeightFormat kFormat>
+cudaError_t launch_repack(const RepackParams& p, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(units_of(kFormat, p.k)),
+                  static_cast<unsigned>((p.num_rows + kTileRows - 1) / kTileRows));
+  return launch(repack_kernel<kFormat>, grid, dim3(kThreads), 0, stream, repack_args(p));
+}
+
+cudaError_t convert_rows(const RepackParams& p, cudaStream_t stream) {
+  constexpr int kMaxGridY = 65520;  // rows of one launch, whole tiles
+  const auto kernel =
+      p.type == ElementType::kBF16 ? convert_rows_kernel<BF16> : convert_rows_kernel<F16>;
+  const int64_t row_bytes = p.k * (p.source == SourceType::kF32 ? 4 : 2);
+  for (int64_t begin = 0; begin < p.num_rows; begin += kMaxGridY) {
+    RepackParams part = p;
+    part.rows = static_cast<const uint8_t*>(p.rows) + begin * row_bytes;
+    part.row_begin = p.row_begin + begin;
+    part.num_rows = p.num_rows - begin < kMaxGridY ? p.num_rows - begin : kMaxGridY;
+    const int64_t padded_rows = (part.num_rows + kTileRows - 1) / kTileRows * kTileRows;
+    const dim3 grid(ceil_div(row_elements_16(p.k), 2 * kThreads),
+                    static_cast<unsigned>(padded_rows));
+    const cudaError_t error = launch(kernel, grid, dim3(kThreads), 0, stream, repack_args(part));
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace
@@ -228,28 +256,27 @@ cudaError_t repack(const RepackParams& p, cudaStream_t stream) {
   }
   switch (p.format) {
     case WeightFormat::k16Bit:
-      return p.type == ElementType::kBF16 ? launch_repack<WeightFormat::k16Bit, BF16>(p, stream)
-                                          : launch_repack<WeightFormat::k16Bit, F16>(p, stream);
+      return convert_rows(p, stream);
     case WeightFormat::kQ8_0:
-      return launch_repack<WeightFormat::kQ8_0, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ8_0>(p, stream);
     case WeightFormat::kQ4_0:
-      return launch_repack<WeightFormat::kQ4_0, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ4_0>(p, stream);
     case WeightFormat::kQ4_1:
-      return launch_repack<WeightFormat::kQ4_1, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ4_1>(p, stream);
     case WeightFormat::kQ5_0:
-      return launch_repack<WeightFormat::kQ5_0, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ5_0>(p, stream);
     case WeightFormat::kQ5_1:
-      return launch_repack<WeightFormat::kQ5_1, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ5_1>(p, stream);
     case WeightFormat::kQ4_K:
-      return launch_repack<WeightFormat::kQ4_K, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ4_K>(p, stream);
     case WeightFormat::kQ5_K:
-      return launch_repack<WeightFormat::kQ5_K, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ5_K>(p, stream);
     case WeightFormat::kQ6_K:
-      return launch_repack<WeightFormat::kQ6_K, BF16>(p, stream);
+      return launch_repack<WeightFormat::kQ6_K>(p, stream);
     case WeightFormat::kF8_128:
-      return launch_repack<WeightFormat::kF8_128, BF16>(p, stream);
+      return launch_repack<WeightFormat::kF8_128>(p, stream);
     case WeightFormat::kI4_128:
-      return launch_repack<WeightFormat::kI4_128, BF16>(p, stream);
+      return launch_repack<WeightFormat::kI4_128>(p, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -1,4 +1,4 @@
-// From rows as a file holds them to fragment order (weight_layout.h), on the device.
+// From rows as a file holds them to the layout of weight_layout.h, on the device.
 // Bytes: file_row_bytes read, packed_bytes written; runs at load only.
 #pragma once
 

@@ -75,14 +75,23 @@ struct LaneCodes;
 
 template <>
 struct LaneCodes<16> {
-  uint4 w[4];
-  __device__ __forceinline__ void load(const uint8_t* chunk, int lane) {
+  uint4 w[4];  // [32 of k: 2][row / 8]
+  // `rows`: of the row tile, from the chunk's first k on.
+  __device__ __forceinline__ void load_rows(const uint8_t* rows, int64_t row_bytes, int lane) {
 #pragma unroll
-    for (int s = 0; s < 4; ++s) w[s] = load16_streaming(chunk + (s * 32 + lane) * 16);
+    for (int i = 0; i < 4; ++i) {
+      w[i] =
+          load16_streaming(rows + (lane / 4 + i % 2 * 8) * row_bytes + i / 2 * 64 + lane % 4 * 16);
+    }
   }
   template <typename T, WeightFormat kFormat>
   __device__ __forceinline__ void fragment(int step, uint32_t (&a)[4]) const {
-    a[0] = w[step].x, a[1] = w[step].y, a[2] = w[step].z, a[3] = w[step].w;
+    const uint4 low = w[step / 2 * 2], high = w[step / 2 * 2 + 1];
+    const bool first = step % 2 == 0;
+    a[0] = first ? low.x : low.z;
+    a[1] = first ? high.x : high.z;
+    a[2] = first ? low.y : low.w;
+    a[3] = first ? high.y : high.w;
   }
 };
 
@@ -177,10 +186,7 @@ template <WeightFormat kFormat>
 struct LaneScales;
 
 template <>
-struct LaneScales<WeightFormat::k16Bit> {
-  __device__ __forceinline__ void load_unit(const uint8_t*, int) {}
-  __device__ __forceinline__ void load_chunk(const uint8_t*, int, int) {}
-};
+struct LaneScales<WeightFormat::k16Bit> {};
 
 struct SimpleScales {
   uint2 d;  // [row half] two blocks

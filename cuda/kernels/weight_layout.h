@@ -5,12 +5,13 @@
 // A matrix [n, k] is cut into row tiles of 16 and units along k (64, or the 128 or 256 that share
 // scales); k is padded with zeros to whole units, n to whole tiles. All units of a row tile
 // lie back to back. A unit holds the codes of its chunks (64 of k each), then its scales:
-//   codes, 16 bit:  [step 4][lane 32] 16 bytes: the A fragment of mma.m16n8k16
 //   codes, 8 bit:   [step pair 2][lane 32] 16 bytes: words (step, register pair)
 //   codes, 4 bit:   [lane 32] 16 bytes: word = step; register p at bits 4p and 16 + 4p
 //   fifth bit:      [lane 32] 4 bytes: (step, register) at bits 4 step + p and 16 more
 //   two high bits:  [lane 32] 8 bytes: word = step / 2; at bits 2 (4 (step % 2) + p) and 16 more
 //   scales:         [row % 8][row / 8][...], see each format below
+// 16-bit weights stay as they are, row after row, each padded to whole chunks (a matrix product of
+// a library can read them, too): with the order of k below, a lane's share of a row is 16 bytes.
 // Within 32 of k (16 where the format's scales change every 16) the order of k is permuted, alike
 // in weights and activations: a lane's share of the activations is then one 16-byte load.
 #pragma once
@@ -97,6 +98,10 @@ __host__ __device__ constexpr int64_t units_of(WeightFormat format, int64_t k) {
 }
 __host__ __device__ constexpr int64_t row_tile_bytes(WeightFormat format, int64_t k) {
   return units_of(format, k) * unit_bytes(format);
+}
+// Elements from a row to the next in k16Bit.
+__host__ __device__ constexpr int64_t row_elements_16(int64_t k) {
+  return (k + kChunkK - 1) / kChunkK * kChunkK;
 }
 // Bytes that a packed matrix takes on the device.
 __host__ __device__ constexpr int64_t packed_bytes(WeightFormat format, int64_t n, int64_t k) {
