@@ -21,29 +21,37 @@ __device__ __forceinline__ int visible_end(const AttentionArgs& args, const Atte
   }
 }
 
-// q of the block's rows into shared memory, rows beyond the item and elements beyond head_dim as
-// zeros. 8-bit: in the order in which load_keys gives K.
+// q of the block's rows into shared memory, 16 bytes a thread; rows beyond the item and elements
+// beyond head_dim as zeros. 8-bit: in the order in which load_keys gives K.
 template <class Tile>
 __device__ __forceinline__ void load_query(const AttentionArgs& args, const AttentionItem& item,
                                            int kv_head, const AttentionShared<Tile>& shared) {
-  constexpr int kSteps = Tile::kDim / 16;  // 32 bytes each
-  for (int i = static_cast<int>(threadIdx.x); i < Tile::kRows * kSteps; i += Tile::kThreads) {
-    const int row = i / kSteps;
-    const int step = i % kSteps;
-    uint4 low = {0, 0, 0, 0}, high = {0, 0, 0, 0};
-    if (row < item.rows && step * 16 < args.head_dim) {
+  constexpr int kChunks = Tile::kDim / 8;
+  unsigned char* rows = shared.memory + AttentionShared<Tile>::kQuery;
+  for (int i = static_cast<int>(threadIdx.x); i < Tile::kRows * kChunks; i += Tile::kThreads) {
+    const int row = i / kChunks;
+    const int chunk = i % kChunks;
+    uint4 x = {0, 0, 0, 0};
+    if (row < item.rows && chunk * 8 < args.head_dim) {
       const int place = item.first_row + row;
       const int head = kv_head * args.group + place % args.group;
-      const auto* source = static_cast<const typename Tile::Element*>(args.q) +
-                           (item.token + place / args.group) * args.q_stride +
-                           int64_t{head} * args.head_dim + step * 16;
-      low = load16(source);
-      if (step * 16 + 8 < args.head_dim) high = load16(source + 8);
+      x = load16(static_cast<const typename Tile::Element*>(args.q) +
+                 (item.token + place / args.group) * args.q_stride + int64_t{head} * args.head_dim +
+                 chunk * 8);
     }
-    if constexpr (Tile::k8Bit) to_code_order<typename Tile::Element>(low, high);
-    unsigned char* rows = shared.memory + AttentionShared<Tile>::kQuery;
-    store16(rows + swizzled<Tile::kQueryRowBytes>(row, 2 * step), low);
-    store16(rows + swizzled<Tile::kQueryRowBytes>(row, 2 * step + 1), high);
+    if constexpr (Tile::k8Bit) {
+      uint2 pieces[2];  // of the even and of the odd chunk of these 16 elements
+      to_code_order<typename Tile::Element>(x, pieces[0], pieces[1]);
+      const int first = (chunk >> 3) & 1;  // every other 128 bytes the odd one, to other banks
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const int odd = first ^ n;
+        unsigned char* target = rows + swizzled<Tile::kQueryRowBytes>(row, (chunk & ~1) + odd);
+        *reinterpret_cast<uint2*>(target + 8 * (chunk & 1)) = odd != 0 ? pieces[1] : pieces[0];
+      }
+    } else {
+      store16(rows + swizzled<Tile::kQueryRowBytes>(row, chunk), x);
+    }
   }
 }
 

@@ -18,20 +18,14 @@ __device__ __forceinline__ uint32_t to_bf16_pair(uint32_t pair) {
   }
 }
 
-// 16 elements e: 4 t + i goes to 2 t + i / 2 + 8 (i % 2).
+// Of 16 elements, 4 t + i goes to 2 t + i / 2 + 8 (i % 2): of half of them, what goes to the first
+// eight places and to the other eight.
 template <class Element>
-__device__ __forceinline__ void to_code_order(uint4& low, uint4& high) {
-  const uint32_t x[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-  uint32_t even[4], odd[4];
-#pragma unroll
-  for (int t = 0; t < 4; ++t) {
-    const uint32_t a = to_bf16_pair<Element>(x[2 * t]);
-    const uint32_t b = to_bf16_pair<Element>(x[2 * t + 1]);
-    even[t] = __byte_perm(a, b, 0x5410);
-    odd[t] = __byte_perm(a, b, 0x7632);
-  }
-  low = {even[0], even[1], even[2], even[3]};
-  high = {odd[0], odd[1], odd[2], odd[3]};
+__device__ __forceinline__ void to_code_order(const uint4& x, uint2& even, uint2& odd) {
+  const uint32_t a = to_bf16_pair<Element>(x.x), b = to_bf16_pair<Element>(x.y);
+  const uint32_t c = to_bf16_pair<Element>(x.z), d = to_bf16_pair<Element>(x.w);
+  even = {__byte_perm(a, b, 0x5410), __byte_perm(c, d, 0x5410)};
+  odd = {__byte_perm(a, b, 0x7632), __byte_perm(c, d, 0x7632)};
 }
 
 // What a thread holds of row `half` in n tiles 2 pair and 2 pair + 1, as values of consecutive
@@ -73,8 +67,13 @@ __device__ __forceinline__ void store_partial(const AttentionArgs& args, int spl
     for (int pair = 0; pair < Tile::kOutTiles / 2; ++pair) {
       float x[4];
       runs_of_pair<Tile>(x, split.out, pair, half);
-      *reinterpret_cast<float2*>(target + 16 * pair) = {x[0], x[1]};
-      *reinterpret_cast<float2*>(target + 16 * pair + (Tile::k8Bit ? 2 : 8)) = {x[2], x[3]};
+      if constexpr (Tile::k8Bit) {
+        store16(target + 16 * pair, {__float_as_uint(x[0]), __float_as_uint(x[1]),
+                                     __float_as_uint(x[2]), __float_as_uint(x[3])});
+      } else {
+        *reinterpret_cast<float2*>(target + 16 * pair) = {x[0], x[1]};
+        *reinterpret_cast<float2*>(target + 16 * pair + 8) = {x[2], x[3]};
+      }
     }
   }
 }
@@ -102,18 +101,19 @@ __device__ __forceinline__ void store_output(const AttentionArgs& args,
       const uint32_t high = pack_pair<Element>(__fmul_rn(x[2], factor), __fmul_rn(x[3], factor));
       const int chunk = who.column * (Tile::kOutDim / 8) + 2 * pair;
       unsigned char* rows = shared.memory + AttentionShared<Tile>::kQuery;
-      unsigned char* a;
-      unsigned char* b;
       if constexpr (Tile::k8Bit) {
-        a = rows + swizzled<Tile::kQueryRowBytes>(row, chunk + who.quad() / 2) +
-            8 * (who.quad() % 2);
-        b = a + 4;
+        // Odd rows the second word first: it lies in other banks than their neighbours' first.
+        unsigned char* target = rows + swizzled<Tile::kQueryRowBytes>(row, chunk + who.quad() / 2) +
+                                8 * (who.quad() % 2);
+        const bool swap = row % 2 != 0;
+        *reinterpret_cast<uint32_t*>(target + (swap ? 4 : 0)) = swap ? high : low;
+        *reinterpret_cast<uint32_t*>(target + (swap ? 0 : 4)) = swap ? low : high;
       } else {
-        a = rows + swizzled<Tile::kQueryRowBytes>(row, chunk) + 4 * who.quad();
-        b = rows + swizzled<Tile::kQueryRowBytes>(row, chunk + 1) + 4 * who.quad();
+        unsigned char* target = rows + 4 * who.quad();
+        *reinterpret_cast<uint32_t*>(target + swizzled<Tile::kQueryRowBytes>(row, chunk)) = low;
+        *reinterpret_cast<uint32_t*>(target + swizzled<Tile::kQueryRowBytes>(row, chunk + 1)) =
+            high;
       }
-      *reinterpret_cast<uint32_t*>(a) = low;
-      *reinterpret_cast<uint32_t*>(b) = high;
     }
   }
   row_group_barrier<Tile>(who.row_group);

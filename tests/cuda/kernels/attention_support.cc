@@ -138,7 +138,7 @@ int64_t visible_kv_bytes(const AttentionCase& c) {
   return 2 * positions * c.num_kv_heads * (kv_shape(c).row_bytes() + scale);
 }
 
-AttentionRun run_attention(const AttentionCase& c) {
+AttentionRun run_attention(const AttentionCase& c, const BufferWatch& watch) {
   AttentionRun run;
   const PagedCache cache = make_cache(c);
   std::vector<int32_t> starts = {0}, lengths;
@@ -202,6 +202,14 @@ AttentionRun run_attention(const AttentionCase& c) {
   p.num_merge = run.plan.num_merge;
   p.partials = partials.data();
   p.max_partial_rows = run.plan.partial_rows;
+  if (watch) {
+    watch(bytes.data(), "kv");
+    watch(tables.data(), "tables");
+    watch(q.data(), "q");
+    watch(out.data(), "out");
+    watch(items.data(), "items");
+    watch(partials.data(), "partials");
+  }
   must(paged_attention(p, nullptr));
   must(cudaDeviceSynchronize());
   run.out = out.host();

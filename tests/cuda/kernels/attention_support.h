@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "cuda/kernels/attention.h"
@@ -45,7 +47,9 @@ int total_new_tokens(const AttentionCase& c);
 int64_t visible_kv_bytes(const AttentionCase& c);  // of K and V that any query must read, once
 // Everything else drawn from the seed: types, shapes, options, a ragged batch.
 AttentionCase random_case(uint64_t seed);
-AttentionRun run_attention(const AttentionCase& c);
+// `watch` is told each buffer and its name before the kernels run.
+using BufferWatch = std::function<void(const void*, const std::string&)>;
+AttentionRun run_attention(const AttentionCase& c, const BufferWatch& watch = {});
 std::vector<double> reference_attention(const AttentionCase& c);  // as AttentionRun::out
 // Compares with float64 within what rounding weights to 16 bits allows.
 void check_attention(const AttentionCase& c);
