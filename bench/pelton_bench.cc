@@ -29,6 +29,7 @@ struct Flags {
   TimeBase base = TimeBase::kWall;
   int threads = 0;
   std::string isa = "auto";
+  std::string activations = "f32";
   bool dummy = false;
   std::string quantization;
   std::string head;
@@ -221,6 +222,7 @@ Status run(const Flags& flags) {
   if (!flags.write_gguf.empty()) return write_gguf(flags);
   CpuOptions options;
   PELTON_ASSIGN_OR_RETURN(options.isa, cpu_isa_from_name(flags.isa));
+  PELTON_ASSIGN_OR_RETURN(options.activations, cpu_activations_from_name(flags.activations));
   options.pool = make_cpu_pool(flags.threads);
   PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_cpu_backend(options));
   Json json;
@@ -267,6 +269,7 @@ int main(int argc, char** argv) {
          "wall, or cpu: time that the process ran (ceilings and kernels; with --threads 1)")
       ->check(CLI::IsMember({"wall", "cpu"}));
   app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512, neon")->envname("PELTON_CPU_ISA");
+  app.add_option("--activations", flags.activations, "f32, int8")->envname("PELTON_ACTIVATIONS");
   app.add_option_function<std::string>(
          "--load-format", [&](const std::string& name) { flags.dummy = name == "dummy"; },
          "auto or dummy (random weights from a config.json)")

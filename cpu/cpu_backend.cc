@@ -10,6 +10,7 @@
 #include "backend/drawn_tokens.h"
 #include "core/check.h"
 #include "cpu/attention.h"
+#include "cpu/kernels/dot.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kv_cache.h"
 #include "cpu/kv_store.h"
@@ -55,16 +56,20 @@ RowWeights row_weights(const NormWeights& w) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const KernelTable& kernels, std::shared_ptr<ThreadPool> pool)
+  CpuBackend(const KernelTable& kernels, std::span<const DotTable* const> dots,
+             std::shared_ptr<ThreadPool> pool)
       : kernels_(kernels),
         pool_(std::move(pool)),
-        linear_(kernels_, *pool_),
+        dots_(dots.begin(), dots.end()),
+        linear_(kernels_, dots, *pool_),
         attention_(kernels_, *pool_),
         sampler_(kernels_, *pool_),
         experts_(kernels_, *pool_, linear_) {}
 
   std::string description() const override {
-    return fmt::format("cpu: {} threads, {}", pool_->threads(), kernels_.name);
+    std::string out = fmt::format("cpu: {} threads, {}", pool_->threads(), kernels_.name);
+    for (const DotTable* dot : dots_) out += fmt::format(", {}", dot->name);
+    return out;
   }
   DType activation_dtype() const override { return DType::kF32; }
   bool host_addressable() const override { return true; }
@@ -146,6 +151,7 @@ class CpuBackend final : public Backend {
  private:
   const KernelTable& kernels_;
   std::shared_ptr<ThreadPool> pool_;
+  std::vector<const DotTable*> dots_;
   Arena arena_;
   SingleRank communicator_;
   Linear linear_;
@@ -166,6 +172,20 @@ StatusOr<const KernelTable*> choose_kernels(CpuIsa isa) {
 #endif
   if (isa == CpuIsa::kAuto || isa == CpuIsa::kScalar) return &kernels_scalar();
   return absl::FailedPreconditionError("this processor lacks the instruction set asked for");
+}
+
+// The dot products that go with these kernels; a processor with AVX-512 but without its dot
+// products uses those of AVX2.
+std::vector<const DotTable*> choose_dots(const KernelTable& kernels) {
+#if defined(__x86_64__)
+  if (&kernels != &kernels_scalar()) {
+    const bool wide = &kernels == &kernels_avx512();
+    std::vector<const DotTable*> out = {wide && has_avx512_vnni() ? &dot_avx512() : &dot_avx2()};
+    if (wide && has_avx512_bf16()) out.push_back(&bf16_avx512());
+    return out;
+  }
+#endif
+  return {&dot_scalar()};
 }
 
 StatusOr<const StepPlan*> CpuBackend::prepare(const Batch& batch, const KvGeometry& geometry) {
@@ -304,6 +324,12 @@ StatusOr<CpuIsa> cpu_isa_from_name(std::string_view name) {
       fmt::format("unknown instruction set '{}' (auto, scalar, avx2, avx512)", name));
 }
 
+StatusOr<CpuActivations> cpu_activations_from_name(std::string_view name) {
+  if (name == "f32") return CpuActivations::kF32;
+  if (name == "int8") return CpuActivations::kInt8;
+  return absl::InvalidArgumentError(fmt::format("unknown activations '{}' (f32, int8)", name));
+}
+
 std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads) {
   return std::make_shared<cpu::ThreadPool>(threads > 0 ? threads : cpu::usable_cores());
 }
@@ -313,8 +339,10 @@ StatusOr<std::unique_ptr<Backend>> make_cpu_backend(const CpuOptions& options) {
     return absl::InvalidArgumentError(fmt::format("{} cpu threads (0..1024)", options.threads));
   }
   PELTON_ASSIGN_OR_RETURN(const cpu::KernelTable* kernels, cpu::choose_kernels(options.isa));
+  std::vector<const cpu::DotTable*> dots;
+  if (options.activations == CpuActivations::kInt8) dots = cpu::choose_dots(*kernels);
   return std::make_unique<cpu::CpuBackend>(
-      *kernels, options.pool != nullptr ? options.pool : make_cpu_pool(options.threads));
+      *kernels, dots, options.pool != nullptr ? options.pool : make_cpu_pool(options.threads));
 }
 
 }  // namespace pelton

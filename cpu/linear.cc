@@ -15,29 +15,6 @@ constexpr int64_t kChunkTokens = 240;
 // GEMV is spread in units of this many groups: half a panel.
 constexpr int kUnitGroups = 2;
 
-// Runs of groups, counted over all segments: unit u is `per_unit` groups of one segment.
-int64_t units_of(const Segment& segment, int per_unit) {
-  return (segment.groups() + per_unit - 1) / per_unit;
-}
-int64_t units_of(const PackedMatrix& w, int per_unit) {
-  int64_t units = 0;
-  for (const Segment& segment : w.segments()) units += units_of(segment, per_unit);
-  return units;
-}
-
-// fn(segment, first_unit, last_unit) for the parts of [begin, end) in each segment.
-template <typename Fn>
-void for_segments(const PackedMatrix& w, int per_unit, int64_t begin, int64_t end, Fn fn) {
-  int64_t first = 0;
-  for (const Segment& segment : w.segments()) {
-    const int64_t units = units_of(segment, per_unit);
-    const int64_t from = std::max(begin, first) - first;
-    const int64_t to = std::min(end, first + units) - first;
-    first += units;
-    if (from < to) fn(segment, from, to);
-  }
-}
-
 using Four = float __attribute__((vector_size(16)));
 
 // to[k * width + t] = x[t][k]
@@ -74,12 +51,19 @@ void interleave(const Tensor& x, int64_t width, float* to) {
 
 }  // namespace
 
-Linear::Linear(const KernelTable& kernels, ThreadPool& pool)
-    : kernels_(kernels), pool_(pool), panels_(pool.threads()) {}
+Linear::Linear(const KernelTable& kernels, std::span<const DotTable* const> dots, ThreadPool& pool)
+    : kernels_(kernels), pool_(pool), plain_(~DTypeSet{0}), panels_(pool.threads()) {
+  for (const DotTable* table : dots) {
+    dots_.push_back(std::make_unique<DotLinear>(*table, pool));
+    plain_ &= ~dots_.back()->formats();
+  }
+}
 
 void Linear::run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out) {
   PELTON_CHECK(x.cols == w.cols() && out.cols == w.rows() && out.rows == x.rows, "linear: shapes");
   PELTON_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32, "linear: dtypes");
+  for (const auto& dot : dots_) dot->run(x, w, bias, out);
+  if (units_of(w, plain_, 1) == 0) return;
   if (x.rows > kMaxGemvTokens) return run_gemm(x, w, bias, out);
   if (w.padded_cols() == w.cols()) return run_gemv(x, w, bias, out);
   Tensor padded = x;
@@ -96,10 +80,8 @@ void Linear::run(const Tensor& x, const PackedMatrix& w, const float* bias, cons
 void Linear::run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias,
                       const Tensor& out) {
   const auto work = [&](const Segment& segment, int64_t from, int64_t to) {
-    const int64_t last_group = std::min(to * kUnitGroups, segment.groups());
-    for (int64_t group = from * kUnitGroups; group < last_group;) {
-      const int64_t panel_end = (group / kPanelGroups + 1) * kPanelGroups;
-      const int64_t end = std::min(panel_end, last_group);
+    const int64_t last = std::min(to * kUnitGroups, segment.groups());
+    for_panels(from * kUnitGroups, last, [&](int64_t group, int64_t end) {
       const int64_t row = group * kLanes;
       GemvArgs args;
       args.tiles = segment.group_tiles(group);
@@ -113,11 +95,10 @@ void Linear::run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias,
       args.out = out.row<float>(0) + segment.row_begin + row;
       args.out_stride = out.row_stride;
       kernels_.gemv[static_cast<int>(segment.dtype)](args);
-      group = end;
-    }
+    });
   };
-  pool_.run_even(units_of(w, kUnitGroups), [&](int64_t begin, int64_t end, int) {
-    for_segments(w, kUnitGroups, begin, end, work);
+  pool_.run_even(units_of(w, plain_, kUnitGroups), [&](int64_t begin, int64_t end, int) {
+    for_segments(w, plain_, kUnitGroups, begin, end, work);
   });
 }
 
@@ -139,14 +120,14 @@ void Linear::run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias,
       }
     });
     // Every unit of rows meets every token tile; few units are split by tokens as well.
-    const int64_t units = units_of(w, kernels_.gemm_groups);
+    const int64_t units = units_of(w, plain_, kernels_.gemm_groups);
     const int64_t parts =
         std::clamp<int64_t>(4 * pool_.threads() / std::max<int64_t>(units, 1), 1, (tiles + 7) / 8);
     const Tensor rows = out.slice_rows(begin, count);
     pool_.run(units * parts, 1, [&](int64_t b, int64_t e, int worker) {
       for (int64_t item = b; item < e; ++item) {
         const int64_t unit = item / parts, part = item % parts;
-        for_segments(w, kernels_.gemm_groups, unit, unit + 1,
+        for_segments(w, plain_, kernels_.gemm_groups, unit, unit + 1,
                      [&](const Segment& segment, int64_t from, int64_t) {
                        const int64_t group = from * kernels_.gemm_groups;
                        const int groups = static_cast<int>(

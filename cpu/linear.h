@@ -2,9 +2,12 @@
 // row either way. Used by the engine thread; spreads over the pool.
 #pragma once
 
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/tensor.h"
+#include "cpu/dot_linear.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/thread_pool.h"
@@ -14,7 +17,8 @@ namespace pelton::cpu {
 
 class Linear {
  public:
-  Linear(const KernelTable& kernels, ThreadPool& pool);
+  // dots: who takes over the products of which formats; the others are computed in float32.
+  Linear(const KernelTable& kernels, std::span<const DotTable* const> dots, ThreadPool& pool);
 
   // x [M, cols] f32, out [M, rows] f32, bias [rows] or null. x and out do not overlap.
   void run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
@@ -35,6 +39,8 @@ class Linear {
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
+  std::vector<std::unique_ptr<DotLinear>> dots_;
+  DTypeSet plain_;  // formats of no dot
   Scratch padded_x_;
   Scratch packed_x_;             // [tiles][padded_cols][gemm_tokens]
   std::vector<Scratch> panels_;  // [threads]

@@ -40,12 +40,18 @@ void pack_scales(DType dtype, const TileLayout& layout, const std::byte* block, 
 
 void pack_codes(const TileLayout& layout, const uint8_t* codes, int lane, uint8_t* tile) {
   if (layout.code_bits == 8) {
-    for (int k = 0; k < layout.block; ++k) tile[layout.codes + k * kLanes + lane] = codes[k];
+    for (int k = 0; k < layout.block; k += 4) {
+      uint8_t* quad = tile + layout.codes + (k * kLanes + lane * 4);
+      for (int j = 0; j < 4; ++j) quad[j] = codes[k + j] ^ 0x80;
+    }
     return;
   }
   for (int k = 0; k < layout.block; k += 8) {
     uint32_t word = 0;
-    for (int j = 0; j < 8; ++j) word |= static_cast<uint32_t>(codes[k + j] & 15) << (4 * j);
+    for (int j = 0; j < 4; ++j) {
+      word |= static_cast<uint32_t>(codes[k + j] & 15) << (8 * j);
+      word |= static_cast<uint32_t>(codes[k + 4 + j] & 15) << (8 * j + 4);
+    }
     put_lane(tile + layout.codes + k / 8 * 4 * kLanes, lane, word);
   }
   if (layout.high_bits == 0) return;
@@ -53,7 +59,8 @@ void pack_codes(const TileLayout& layout, const uint8_t* codes, int lane, uint8_
   for (int k = 0; k < layout.block; k += per_word) {
     uint32_t word = 0;
     for (int j = 0; j < per_word; ++j) {
-      word |= static_cast<uint32_t>(codes[k + j] >> 4) << (layout.high_bits * j);
+      word |= static_cast<uint32_t>(codes[k + j] >> 4)
+              << (8 * (j % 4) + layout.high_bits * (j / 4));
     }
     put_lane(tile + layout.high + k / per_word * 4 * kLanes, lane, word);
   }
@@ -71,10 +78,12 @@ void pack_lane(DType dtype, const TileLayout& layout, const std::byte* row, int6
     return;
   }
   const int bytes = layout.code_bits / 8;
+  const int run = dtype == DType::kBF16 ? 2 : 1;  // consecutive k of a lane
   for (int j = 0; j < layout.block; ++j) {
     const int64_t k = k_block * layout.block + j;
     if (k >= cols) break;
-    std::memcpy(tile + layout.codes + (j * kLanes + lane) * bytes, row + k * bytes, bytes);
+    const int at = (j / run * kLanes + lane) * run + j % run;
+    std::memcpy(tile + layout.codes + at * bytes, row + k * bytes, bytes);
   }
 }
 

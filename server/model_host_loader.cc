@@ -64,6 +64,7 @@ StatusOr<std::unique_ptr<Backend>> make_backend(const Options& options) {
   CpuOptions cpu;
   cpu.threads = options.threads;
   PELTON_ASSIGN_OR_RETURN(cpu.isa, cpu_isa_from_name(options.cpu_isa));
+  PELTON_ASSIGN_OR_RETURN(cpu.activations, cpu_activations_from_name(options.activations));
   return make_cpu_backend(cpu);
 }
 

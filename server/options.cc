@@ -37,7 +37,7 @@ constexpr std::array kSettings = {
     Setting{{"max-model-len", kInt, "0", "Model", "Tokens of prompt and answer together; 0: what the model was made for.", 0, 1 << 24}, &Options::max_model_len},
     Setting{{"threads", kInt, "0", "Model", "CPU compute threads; 0: one for each core this process may use.", 0, 1024}, &Options::threads},
     Setting{{"cpu-isa", kChoice, "auto", "Model", "Instruction set of the CPU kernels; auto takes the best this machine has.", 0, 0, "auto|scalar|avx2|avx512|neon"}, &Options::cpu_isa},
-    Setting{{"activations", kChoice, "f32", "Model", "Number format between layers on the CPU.", 0, 0, "f32"}, &Options::activations},
+    Setting{{"activations", kChoice, "f32", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
 
     Setting{{"http", kText, "127.0.0.1:8000", "Listening", "Address of the HTTP gateway; port 0 takes a free one."}, &Options::http},
     Setting{{"grpc", kText, "127.0.0.1:8001", "Listening", "Address of the gRPC services; port 0 takes a free one."}, &Options::grpc},

@@ -37,6 +37,7 @@ struct Format {
     Scales s = {zero(), zero()};
     if constexpr (kLayout.d >= 0) s.d = load_half(tile + kLayout.d);
     if constexpr (kDType == DType::kQ4_0) s.m = mul(s.d, set1(-8));
+    if constexpr (kDType == DType::kQ8_0) s.m = mul(s.d, set1(-128));
     if constexpr (kDType == DType::kQ5_0) s.m = mul(s.d, set1(-16));
     if constexpr (kDType == DType::kQ4_1 || kDType == DType::kQ5_1) {
       s.m = load_half(tile + kLayout.min);
@@ -60,37 +61,59 @@ struct Format {
       const U codes = load_u(tile + kLayout.codes + octet * 4 * kLanes);
       if constexpr (kLayout.high_bits == 0) {
         for_eight([&](auto j) PELTON_LAMBDA {
-          fn(j, fma(from_low_bits<4>(shr<4 * decltype(j)::value>(codes)), s.d, s.m));
+          fn(j, fma(from_low_bits<4>(shr<low_bit(decltype(j)::value)>(codes)), s.d, s.m));
         });
       } else {
         constexpr int per_word = 4 / kLayout.high_bits;  // octets
         const U high = shr_by(load_u(tile + kLayout.high + octet / per_word * 4 * kLanes),
-                              octet % per_word * 8 * kLayout.high_bits);
+                              octet % per_word * 2 * kLayout.high_bits);
         for_eight([&](auto j) PELTON_LAMBDA {
           constexpr int kJ = decltype(j)::value;
-          constexpr int kShift = kJ * kLayout.high_bits - 4;  // its high bits to bit 4
+          // Its high bits to bit 4.
+          constexpr int kShift = 8 * (kJ % 4) + kJ / 4 * kLayout.high_bits - 4;
           U above;
           if constexpr (kShift >= 0) {
             above = shr<kShift>(high);
           } else {
             above = shl<-kShift>(high);
           }
-          const U code = merge_bits<4>(shr<4 * kJ>(codes), above);
+          const U code = merge_bits<4>(shr<low_bit(kJ)>(codes), above);
           fn(j, fma(from_low_bits<kCodeBits>(code), s.d, s.m));
         });
       }
+    } else if constexpr (kDType == DType::kQ8_0 || kDType == DType::kBF16) {
+      constexpr int kRun = 32 / kLayout.code_bits;  // k in a lane's 32 bits
+      const uint8_t* w = tile + kLayout.codes + octet * kLayout.code_bits * kLanes;
+      for_eight([&](auto j) PELTON_LAMBDA {
+        constexpr int kJ = decltype(j)::value;
+        const U codes = load_u(w + kJ / kRun * 4 * kLanes);
+        if constexpr (kDType == DType::kQ8_0) {
+          fn(j, fma(from_low_bits<8>(shr<8 * (kJ % 4)>(codes)), s.d, s.m));
+        } else if constexpr (kJ % 2 == 0) {
+          fn(j, as_float(shl<16>(codes)));
+        } else {
+          fn(j, as_float(shl<16>(shr<16>(codes))));
+        }
+      });
     } else {
       const uint8_t* w = tile + kLayout.codes + octet * kLayout.code_bits * kLanes;
       for_eight([&](auto j) PELTON_LAMBDA {
         const uint8_t* at = w + decltype(j)::value * kLayout.code_bits / 8 * kLanes;
-        if constexpr (kDType == DType::kQ8_0) fn(j, mul(load_i8(at), s.d));
         if constexpr (kDType == DType::kF16) fn(j, load_half(at));
-        if constexpr (kDType == DType::kBF16) fn(j, load_bfloat16(at));
         if constexpr (kDType == DType::kF32) fn(j, load(reinterpret_cast<const float*>(at)));
       });
     }
   }
 
  private:
+  // Where the low four bits of the octet's value j stand in its word.
+  static constexpr int low_bit(int j) { return 8 * (j % 4) + 4 * (j / 4); }
   static PELTON_FORCE_INLINE F sub_from_zero(F a) { return sub(zero(), a); }
 };
+
+// The lines of a tile some 2 KiB further on.
+template <typename Fmt>
+PELTON_INLINE void prefetch_ahead(const uint8_t* tile, int bytes) {
+  constexpr int kAhead = 2048;
+  for (int at = 0; at < bytes; at += 64) __builtin_prefetch(tile + kAhead + at, 0, 3);
+}

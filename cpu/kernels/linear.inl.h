@@ -1,11 +1,5 @@
 // GEMV, panel dequantisation and GEMM. See GemvArgs for the one order of summation.
 
-template <typename Fmt>
-PELTON_INLINE void prefetch_ahead(const uint8_t* tile, int bytes) {
-  constexpr int kAhead = 2048;
-  for (int at = 0; at < bytes; at += 64) __builtin_prefetch(tile + kAhead + at, 0, 3);
-}
-
 template <typename Fmt, int kGroups, int kTokens>
 void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
   F acc[kGroups][kTokens];

@@ -116,6 +116,9 @@ PELTON_INLINE F from_low_bits(U a) {
   return {_mm256_cvtepi32_ps(_mm256_and_si256(a.lo, mask)),
           _mm256_cvtepi32_ps(_mm256_and_si256(a.hi, mask))};
 }
+PELTON_INLINE F as_float(U a) {
+  return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
+}
 PELTON_INLINE F load_i8(const void* p) {
   const auto* q = static_cast<const int64_t*>(p);
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(q))),

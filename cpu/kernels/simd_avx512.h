@@ -108,6 +108,9 @@ PELTON_INLINE F from_low_bits(U a) {
   }
   return _mm512_cvtepi32_ps(_mm512_and_si512(a, _mm512_set1_epi32((1 << kBits) - 1)));
 }
+PELTON_INLINE F as_float(U a) {
+  return _mm512_castsi512_ps(a);
+}
 PELTON_INLINE F load_i8(const void* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 }

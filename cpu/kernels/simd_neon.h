@@ -126,6 +126,9 @@ PELTON_INLINE F from_low_bits(U a) {
   const uint32x4_t mask = vdupq_n_u32((1U << kBits) - 1);
   return map([&](int i) PELTON_LAMBDA { return vcvtq_f32_u32(vandq_u32(a.v[i], mask)); });
 }
+PELTON_INLINE F as_float(U a) {
+  return map([&](int i) PELTON_LAMBDA { return vreinterpretq_f32_u32(a.v[i]); });
+}
 PELTON_INLINE F load_i8(const void* p) {
   const int8x16_t bytes = vld1q_s8(static_cast<const int8_t*>(p));
   const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);

@@ -124,6 +124,9 @@ template <int kBits>
 PELTON_INLINE F from_low_bits(U a) {
   return map([&](int i) { return static_cast<float>(a.v[i] & ((1U << kBits) - 1)); });
 }
+PELTON_INLINE F as_float(U a) {
+  return map([&](int i) { return std::bit_cast<float>(a.v[i]); });
+}
 PELTON_INLINE F load_i8(const void* p) {
   return map([&](int i) { return static_cast<float>(static_cast<const int8_t*>(p)[i]); });
 }

@@ -13,16 +13,22 @@ inline constexpr int kLanes = 16;       // rows of a group
 inline constexpr int kPanelGroups = 4;  // groups of a panel (fewer in a matrix' last one)
 inline constexpr int kPanelRows = kLanes * kPanelGroups;
 
-// Offsets in bytes of a tile's parts; -1: absent. Lane r of each part belongs to row r.
+// Offsets in bytes of a tile's parts; -1: absent. Lane r of each part belongs to row r. Codes lie
+// in quads: a lane's 32 bits hold four consecutive k, the operand of an 8-bit dot product (of
+// 16-bit formats: pairs).
 struct TileLayout {
-  int block = 0;      // values of k in a tile
-  int d = -1;         // f16 [16]
-  int min = -1;       // f16 [16]
-  int scales = -1;    // 8 bits [sub-blocks][16]
-  int mins = -1;      // u8 [sub-blocks][16]
-  int high = -1;      // u32 [block * high_bits / 32][16]: the codes' bits above the fourth
+  int block = 0;    // values of k in a tile
+  int d = -1;       // f16 [16]
+  int min = -1;     // f16 [16]
+  int scales = -1;  // 8 bits [sub-blocks][16]
+  int mins = -1;    // u8 [sub-blocks][16]
+  // u32 [block * high_bits / 32][16]: the codes' bits above the fourth. Quad q's (of those in the
+  // word) stand at bit high_bits * q of bytes 0 to 3.
+  int high = -1;
   int high_bits = 0;  // a code
-  int codes = 0;      // 4-bit: u32 [block / 8][16], eight k from the low end; else [block][16]
+  // 4-bit: u32 [block / 8][16], one quad in the low halves of the bytes and the next in the high
+  // ones; 8-bit: u32 [block / 4][16], code + 128; bf16: [block / 2][16][2]; else [block][16]
+  int codes = 0;
   int code_bits = 0;  // 4, 8, 16 or 32
   int bytes = 0;      // of the tile
   int sub_block = 0;  // k that share a scale

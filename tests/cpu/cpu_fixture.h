@@ -9,8 +9,10 @@
 
 namespace pelton::test {
 
-inline std::unique_ptr<Backend> cpu_backend(CpuIsa isa, int threads) {
+inline std::unique_ptr<Backend> cpu_backend(CpuIsa isa, int threads,
+                                            CpuActivations activations = CpuActivations::kF32) {
   CpuOptions options;
+  options.activations = activations;
   options.isa = isa;
   options.threads = threads;
   return must(make_cpu_backend(options));

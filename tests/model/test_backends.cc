@@ -7,10 +7,13 @@
 namespace pelton {
 namespace {
 
-TestBackend on_cpu(int threads, std::string name) {
-  return {std::move(name), [threads] {
-            auto backend =
-                make_cpu_backend({.threads = threads, .isa = CpuIsa::kAuto, .pool = nullptr});
+TestBackend on_cpu(int threads, std::string name,
+                   CpuActivations activations = CpuActivations::kF32) {
+  return {std::move(name), [threads, activations] {
+            CpuOptions options;
+            options.threads = threads;
+            options.activations = activations;
+            auto backend = make_cpu_backend(options);
             PELTON_CHECK(backend.ok(), "the CPU backend starts");
             return *std::move(backend);
           }};
@@ -20,6 +23,10 @@ TestBackend on_cpu(int threads, std::string name) {
 
 std::vector<TestBackend> test_backends() {
   return {{"naive", [] { return std::make_unique<NaiveBackend>(); }}, on_cpu(2, "cpu")};
+}
+
+TestBackend int8_backend() {
+  return on_cpu(2, "cpu with int8 activations", CpuActivations::kInt8);
 }
 
 std::vector<TestBackend> reference_backends() {

@@ -16,6 +16,8 @@ struct TestBackend {
 };
 // Every backend that must keep backend.h's contract.
 std::vector<TestBackend> test_backends();
+// The CPU backend with activations of 8 bits.
+TestBackend int8_backend();
 // One backend at several thread counts: the same bits are asked of all.
 std::vector<TestBackend> reference_backends();
 

@@ -2,6 +2,7 @@
 // op over shapes and kinds; each run_ gives one op's bits, to compare backends and batches with.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "backend/backend.h"
@@ -22,7 +23,11 @@ std::vector<float> run_linear(Backend& backend, const LinearCase& c);
 std::vector<float> linear_x(const LinearCase& c);        // [m, k]
 std::vector<float> linear_weights(const LinearCase& c);  // [n, k], as the format holds them
 std::vector<float> linear_bias(const LinearCase& c);     // [n]
-void check_linear(Backend& backend);
+// What a product over weights of this format sees of x [m, k].
+using SeenActivations =
+    std::function<std::vector<double>(DType weights, const std::vector<float>& x, int64_t k)>;
+void check_linear(Backend& backend);  // sees x in the backend's activation dtype
+void check_linear_seen(Backend& backend, const SeenActivations& seen);
 void check_stacked_sources(Backend& backend);
 void check_embedding(Backend& backend);
 

@@ -38,24 +38,30 @@ std::vector<float> run_linear(Backend& backend, const LinearCase& c) {
 }
 
 void check_linear(Backend& backend) {
+  check_linear_seen(backend, [&](DType, const std::vector<float>& x, int64_t) {
+    const std::vector<float> seen = as_activations(backend, x);
+    return std::vector<double>(seen.begin(), seen.end());
+  });
+}
+
+void check_linear_seen(Backend& backend, const SeenActivations& seen) {
   for (DType dtype : weight_dtypes()) {
     if (!backend.supports_weights(dtype)) continue;
     const int64_t block = dtype_info(dtype).block_elements;
     const bool plain = block == 1;
-    for (int64_t m : {1, 2, 3, 4, 7, 9, 33}) {
+    for (int64_t m : {1, 2, 3, 4, 5, 7, 9, 14, 33, 64}) {
       for (int64_t n : {1, 37, 133}) {
         for (int64_t k : {plain ? int64_t{45} : block, plain ? int64_t{1031} : int64_t{512}}) {
           const LinearCase c = {dtype, m, n, k, (m + n) % 2 == 0, static_cast<uint64_t>(m + n)};
           INFO(dtype_info(dtype).name << " m " << m << " n " << n << " k " << k);
-          const std::vector<float> x = as_activations(backend, linear_x(c));
+          const std::vector<double> x = seen(dtype, linear_x(c), k);
           const std::vector<float> w = as_weights(backend, dtype, linear_weights(c));
           const std::vector<float> bias = linear_bias(c);
           std::vector<double> expected(m * n);
           for (int64_t i = 0; i < m; ++i) {
             for (int64_t j = 0; j < n; ++j) {
               double sum = c.bias ? bias[j] : 0;
-              for (int64_t l = 0; l < k; ++l)
-                sum += static_cast<double>(x[i * k + l]) * w[j * k + l];
+              for (int64_t l = 0; l < k; ++l) sum += x[i * k + l] * w[j * k + l];
               expected[i * n + j] = sum;
             }
           }

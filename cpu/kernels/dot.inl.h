@@ -1,0 +1,327 @@
+// The body of dot_*.cc, over the vocabulary of simd_*.h and these, which each of them defines:
+//   kSigned8, kDirectGroups, kDirectTokens, kProductGroups, kProductTokens
+//   store_low_bytes(p, a), set1_u(x), shl_by<bits>, mask_bytes
+//   Dot<kBits>: start(init), add<quad>(codes, x), sum(): 16 lanes of sums of four products a quad
+// A weight format, for dot products: quads of unsigned codes (of Q8_0 signed where kSigned8).
+
+template <DType kDType>
+struct DotCodes {
+  using Fmt = Format<kDType>;
+  static constexpr TileLayout kLayout = Fmt::kLayout;
+  static constexpr int kBits = kLayout.code_bits == 8 ? 8 : 4 + kLayout.high_bits;
+  static constexpr int kQuads = kLayout.sub_block / 4;
+  static constexpr bool kMin = kDType == DType::kQ4_1 || kDType == DType::kQ5_1 ||
+                               kDType == DType::kQ4_K || kDType == DType::kQ5_K;
+  // w = d * (code - 2^kShift); 0: no offset.
+  static constexpr int kShift = kMin ? 0 : kBits == 8 ? (kSigned8 ? 0 : 7) : kBits - 1;
+
+  // Quad `kQ` of block `block` of the tile.
+  template <int kQ>
+  static PELTON_FORCE_INLINE U quad(const uint8_t* tile, int block) {
+    if constexpr (kBits == 8) {
+      const U codes = load_u(tile + kLayout.codes + (block * 8 + kQ) * 4 * kLanes);
+      if constexpr (kSigned8) return flip_signs(codes);
+      return codes;
+    } else {
+      U codes = load_u(tile + kLayout.codes + (block * 4 + kQ / 2) * 4 * kLanes);
+      if constexpr (kQ % 2 != 0) codes = shr<4>(codes);
+      codes = keep_bits<0x0F0F0F0F>(codes);
+      if constexpr (kLayout.high_bits == 0) return codes;
+      constexpr int kPerWord = 8 / (kLayout.high_bits == 0 ? 1 : kLayout.high_bits);  // quads
+      constexpr int kMask = kLayout.high_bits == 2 ? 0x30303030 : 0x10101010;
+      constexpr int kBit = kQ % kPerWord * kLayout.high_bits;
+      const U high = load_u(tile + kLayout.high + (block * 8 + kQ) / kPerWord * 4 * kLanes);
+      if constexpr (kBit <= 4) return merge_or(codes, keep_bits<kMask>(shl<4 - kBit>(high)));
+      return merge_or(codes, keep_bits<kMask>(shr<(kBit > 4 ? kBit - 4 : 0)>(high)));
+    }
+  }
+};
+
+template <int kCount, typename Fn>
+PELTON_INLINE void for_quads(Fn&& fn) {
+  fn(Const<0>{});
+  fn(Const<1>{});
+  fn(Const<2>{});
+  fn(Const<3>{});
+  if constexpr (kCount == 8) {
+    fn(Const<4>{});
+    fn(Const<5>{});
+    fn(Const<6>{});
+    fn(Const<7>{});
+  }
+}
+
+PELTON_INLINE uint32_t quad_bits(const Int8Block* x, int quad) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, x->q + 4 * quad, sizeof(bits));
+  return bits;
+}
+
+// What each of the sums of half `half` of a block starts from.
+template <int kQuads, int kShift>
+PELTON_INLINE U dot_init(const Int8Block* x, int half) {
+  if constexpr (kShift == 0) return set1_u(0);
+  int32_t sum = x->negative_sum;
+  if constexpr (kQuads == 4) {
+    sum = half == 0 ? x->negative_sum_low : x->negative_sum - x->negative_sum_low;
+    return shl<kShift>(set1_u(static_cast<uint32_t>(sum)));
+  }
+  return shl<kShift>(set1_u(static_cast<uint32_t>(sum)));
+}
+
+// One step of the chain for kGroups x kTokens outputs: kQuads quads of k.
+//   codes(group, Const<quad>) -> U; scales: [kGroups]
+template <int kBits, int kQuads, int kShift, bool kMin, int kGroups, int kTokens, typename Codes>
+PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, Codes&& codes,
+                            F (&acc)[kGroups][kTokens]) {
+  Dot<kBits> dot[kGroups][kTokens];
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    const U init = dot_init<kQuads, kShift>(x + t, half);
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) dot[g][t].start(init);
+  }
+  for_quads<kQuads>([&](auto q) PELTON_LAMBDA {
+    U w[kGroups];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) w[g] = codes(g, q);
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      const U xs = set1_u(quad_bits(x + t, half * kQuads + decltype(q)::value));
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) dot[g][t].template add<decltype(q)::value>(w[g], xs);
+    }
+  });
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    const F scale = set1(x[t].scale);
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) {
+      acc[g][t] = fma(to_float(dot[g][t].sum()), mul(scales[g].d, scale), acc[g][t]);
+      if constexpr (kMin) acc[g][t] = fma(scales[g].m, set1(x[t].scaled_sum), acc[g][t]);
+    }
+  }
+}
+
+template <int kGroups, int kTokens>
+PELTON_INLINE void start_sums(const DotArgs& a, int first_row, F (&acc)[kGroups][kTokens]) {
+  for (int g = 0; g < kGroups; ++g) {
+    const int left = a.rows - first_row - g * kLanes;
+    for (int t = 0; t < kTokens; ++t) {
+      const float* out = a.out + t * a.out_stride + first_row + g * kLanes;
+      acc[g][t] = a.first || t >= a.tokens ? zero()
+                  : left >= kLanes         ? load(out)
+                                           : load_n(out, left);
+    }
+  }
+}
+
+template <int kGroups, int kTokens>
+PELTON_INLINE void finish_sums(const DotArgs& a, int first_row, F (&acc)[kGroups][kTokens]) {
+  for (int g = 0; g < kGroups; ++g) {
+    const int row = first_row + g * kLanes;
+    const int n = a.rows - row < kLanes ? a.rows - row : kLanes;
+    const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
+    for (int t = 0; t < kTokens; ++t) {
+      if (t >= a.tokens) break;
+      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+      float* out = a.out + t * a.out_stride + row;
+      if (n == kLanes) {
+        store(out, sum);
+      } else {
+        store_n(out, sum, n);
+      }
+    }
+  }
+}
+
+template <DType kDType, int kGroups, int kTokens>
+void direct_tile(const DotArgs& a, int first_row) {
+  using Codes = DotCodes<kDType>;
+  using Fmt = Format<kDType>;
+  F acc[kGroups][kTokens];
+  start_sums(a, first_row, acc);
+  const uint8_t* tile = a.weights + first_row / kLanes * Fmt::kTileBytes;
+  const auto* x = reinterpret_cast<const Int8Block*>(a.x);
+  for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.weight_stride) {
+    prefetch_ahead<Fmt>(tile, kGroups * Fmt::kTileBytes);
+    for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, x += a.width) {
+#pragma GCC unroll 2
+      for (int half = 0; half < 8 / Codes::kQuads; ++half) {
+        Scales scales[kGroups];
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) {
+          scales[g] = Fmt::scales(tile + g * Fmt::kTileBytes, block * (8 / Codes::kQuads) + half);
+        }
+        const auto codes = [&](int g, auto q) PELTON_LAMBDA {
+          const uint8_t* at = tile + g * Fmt::kTileBytes;
+          if (Codes::kQuads == 8 || half == 0) {
+            return Codes::template quad<decltype(q)::value>(at, block);
+          }
+          return Codes::template quad<(decltype(q)::value + 4) % 8>(at, block);
+        };
+        dot_step<Codes::kBits, Codes::kQuads, Codes::kShift, Codes::kMin>(x, half, scales, codes,
+                                                                          acc);
+      }
+    }
+  }
+  finish_sums(a, first_row, acc);
+}
+
+template <DType kDType, int kGroups>
+PELTON_INLINE void direct_groups(const DotArgs& a, int first_row) {
+  if (a.tokens == 1) return direct_tile<kDType, kGroups, 1>(a, first_row);
+  if (kDirectTokens == 2 || a.tokens == 2) return direct_tile<kDType, kGroups, 2>(a, first_row);
+  if constexpr (kDirectTokens > 2) direct_tile<kDType, kGroups, 4>(a, first_row);
+}
+
+template <DType kDType>
+void direct(const DotArgs& a) {
+  int row = 0;
+  if constexpr (kDirectGroups == 4) {
+    for (; a.rows - row > 3 * kLanes; row += 4 * kLanes) direct_groups<kDType, 4>(a, row);
+  }
+  if constexpr (kDirectGroups >= 2) {
+    for (; a.rows - row > kLanes; row += 2 * kLanes) direct_groups<kDType, 2>(a, row);
+  }
+  for (; row < a.rows; row += kLanes) direct_groups<kDType, 1>(a, row);
+}
+
+template <DType kDType>
+void unpack(const UnpackArgs& a) {
+  using Codes = DotCodes<kDType>;
+  using Fmt = Format<kDType>;
+  const uint8_t* tile = a.tiles;
+  uint8_t* out = a.out;
+  for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.tile_stride) {
+    for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, out += a.stride) {
+      for_quads<8>([&](auto q) PELTON_LAMBDA {
+        constexpr int kQ = decltype(q)::value;
+        store_u(out + kQ * 4 * kLanes, Codes::template quad<kQ>(tile, block));
+      });
+      auto* scales = reinterpret_cast<float*>(out + kDotBlock * kLanes);
+      const Scales s = Fmt::scales(tile, Codes::kQuads == 8 ? block : 2 * block);
+      store(scales, s.d);
+      if constexpr (Codes::kQuads == 4) {
+        store(scales + kLanes, Fmt::scales(tile, 2 * block + 1).d);
+      } else if constexpr (Codes::kMin) {
+        store(scales + kLanes, s.m);
+      }
+    }
+  }
+}
+
+template <int kBits, int kQuads, int kShift, bool kMin, int kGroups, int kTokens>
+void product_tile(const DotArgs& a) {
+  F acc[kGroups][kTokens];
+  start_sums(a, 0, acc);
+  const uint8_t* w = a.weights;
+  const auto* x = reinterpret_cast<const Int8Block*>(a.x);
+  for (int64_t k = 0; k < a.k; k += kDotBlock, w += a.weight_stride, x += a.width) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 8 / kQuads; ++half) {
+      Scales scales[kGroups];
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) {
+        const auto* s = reinterpret_cast<const float*>(w + g * kUnpackedBytes + kDotBlock * kLanes);
+        scales[g].d = load(s + half * kLanes);
+        scales[g].m = kMin ? load(s + kLanes) : zero();
+      }
+      const auto codes = [&](int g, auto q) PELTON_LAMBDA {
+        return load_u(w + g * kUnpackedBytes + (half * kQuads + decltype(q)::value) * 4 * kLanes);
+      };
+      dot_step<kBits, kQuads, kShift, kMin>(x, half, scales, codes, acc);
+    }
+  }
+  finish_sums(a, 0, acc);
+}
+
+template <int kBits, int kQuads, int kShift, bool kMin, int kGroups>
+PELTON_INLINE void product_groups(const DotArgs& a) {
+  if (a.tokens == 1) return product_tile<kBits, kQuads, kShift, kMin, kGroups, 1>(a);
+  if (kProductTokens == 2 || a.tokens == 2)
+    return product_tile<kBits, kQuads, kShift, kMin, kGroups, 2>(a);
+  if constexpr (kProductTokens > 4) {
+    if (a.tokens > 4) return product_tile<kBits, kQuads, kShift, kMin, kGroups, kProductTokens>(a);
+  }
+  if constexpr (kProductTokens >= 4) product_tile<kBits, kQuads, kShift, kMin, kGroups, 4>(a);
+}
+
+template <DType kDType>
+void product(const DotArgs& a) {
+  using C = DotCodes<kDType>;
+  if constexpr (kProductGroups == 2) {
+    if (a.rows > kLanes) return product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 2>(a);
+  }
+  product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 1>(a);
+}
+
+void quantize_block(const float* x, int n, Int8Block* out) {
+  const F low = n >= kLanes ? load(x) : load_n(x, n);
+  const F high = n >= kDotBlock ? load(x + kLanes)
+                 : n > kLanes   ? load_n(x + kLanes, n - kLanes)
+                                : zero();
+  const F largest = max(max(low, sub(zero(), low)), max(high, sub(zero(), high)));
+  const float top = reduce_max(largest);
+  if (any_nan(add(sub(low, low), sub(high, high)))) {  // not finite
+    *out = {{}, __builtin_nanf(""), __builtin_nanf(""), 0, 0};
+    return;
+  }
+  // So small that 127 / top may overflow: as good as zero.
+  if (top < 1e-30F) {
+    *out = {};
+    return;
+  }
+  const F inverse = set1(127.0F / top);
+  const F magic =
+      set1(12582912.0F);  // 1.5 * 2^23: rounds to an integer, which stands in the low bits
+  const F low_bits = add(mul(low, inverse), magic), high_bits = add(mul(high, inverse), magic);
+  store_low_bytes(out->q, low_bits);
+  store_low_bytes(out->q + kLanes, high_bits);
+  const float low_sum = reduce_add(sub(low_bits, magic));
+  const float sum = low_sum + reduce_add(sub(high_bits, magic));
+  out->scale = top / 127.0F;
+  out->scaled_sum = out->scale * sum;
+  out->negative_sum = -static_cast<int32_t>(sum);
+  out->negative_sum_low = -static_cast<int32_t>(low_sum);
+}
+
+void pack_int8(const PackArgs& a) {
+  for (int t = 0; t < a.width; ++t) {
+    auto* out = reinterpret_cast<Int8Block*>(a.out) + t;
+    const float* x = a.x + t * a.x_stride;
+    for (int64_t b = 0; b < a.blocks; ++b, out += a.width) {
+      if (t >= a.tokens) {
+        *out = {};
+      } else {
+        const int64_t left = a.cols - b * kDotBlock;
+        quantize_block(x + b * kDotBlock, left < kDotBlock ? static_cast<int>(left) : kDotBlock,
+                       out);
+      }
+    }
+  }
+}
+
+template <DType kDType>
+constexpr void add_dot_format(DotTable& table) {
+  table.formats[static_cast<int>(kDType)] = {direct<kDType>, unpack<kDType>, product<kDType>};
+}
+
+constexpr DotTable make_dot_table(const char* name) {
+  DotTable table;
+  table.name = name;
+  table.block_bytes = sizeof(Int8Block);
+  table.direct_tokens = kDirectTokens;
+  table.product_tokens = kProductTokens;
+  table.product_groups = kProductGroups;
+  table.pack = pack_int8;
+  add_dot_format<DType::kQ8_0>(table);
+  add_dot_format<DType::kQ4_0>(table);
+  add_dot_format<DType::kQ4_1>(table);
+  add_dot_format<DType::kQ5_0>(table);
+  add_dot_format<DType::kQ5_1>(table);
+  add_dot_format<DType::kQ4_K>(table);
+  add_dot_format<DType::kQ5_K>(table);
+  add_dot_format<DType::kQ6_K>(table);
+  return table;
+}

@@ -1,0 +1,68 @@
+// int8 dot products in plain C++: the fallback, and what the others must equal.
+#include "cpu/kernels/dot.h"
+#include "cpu/kernels/simd_scalar.h"
+
+namespace pelton::cpu {
+namespace scalar {
+namespace {
+
+#include "cpu/kernels/formats.inl.h"
+
+constexpr bool kSigned8 = true;
+constexpr int kDirectGroups = 1, kDirectTokens = 4;
+constexpr int kProductGroups = 1, kProductTokens = 4;
+
+PELTON_INLINE U set1_u(uint32_t x) {
+  return map_u([&](int) { return x; });
+}
+PELTON_INLINE void store_u(void* p, U a) {
+  std::memcpy(p, a.v, sizeof(a.v));
+}
+template <int kMask>
+PELTON_INLINE U keep_bits(U a) {
+  return map_u([&](int i) { return a.v[i] & kMask; });
+}
+PELTON_INLINE U merge_or(U a, U b) {
+  return map_u([&](int i) { return a.v[i] | b.v[i]; });
+}
+PELTON_INLINE U flip_signs(U a) {
+  return map_u([&](int i) { return a.v[i] ^ 0x80808080U; });
+}
+PELTON_INLINE F to_float(U a) {
+  return map([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
+}
+PELTON_INLINE void store_low_bytes(int8_t* p, F a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(std::bit_cast<uint32_t>(a.v[i]));
+}
+
+template <int kBits>
+struct Dot {
+  U acc;
+  void start(U init) { acc = init; }
+  template <int kQuad>
+  void add(U codes, U x) {
+    for (int i = 0; i < kLanes; ++i) {
+      int32_t sum = 0;
+      for (int j = 0; j < 4; ++j) {
+        const auto code = static_cast<uint8_t>(codes.v[i] >> (8 * j));
+        const int32_t weight = kBits == 8 ? static_cast<int8_t>(code) : code;
+        sum += weight * static_cast<int8_t>(x.v[i] >> (8 * j));
+      }
+      acc.v[i] += static_cast<uint32_t>(sum);
+    }
+  }
+  U sum() const { return acc; }
+};
+
+#include "cpu/kernels/dot.inl.h"
+
+constexpr DotTable kTable = make_dot_table("scalar");
+
+}  // namespace
+}  // namespace scalar
+
+const DotTable& dot_scalar() {
+  return scalar::kTable;
+}
+
+}  // namespace pelton::cpu

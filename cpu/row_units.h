@@ -1,0 +1,55 @@
+// How the rows of a packed matrix are dealt out: units of a few groups, counted over its segments
+// of certain formats. Pure functions.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cpu/packed_matrix.h"
+
+namespace pelton::cpu {
+
+// Bit i: the DType of that value.
+using DTypeSet = uint64_t;
+static_assert(kNumDTypes <= 64);
+constexpr DTypeSet dtype_bit(DType dtype) {
+  return DTypeSet{1} << static_cast<int>(dtype);
+}
+
+inline int64_t units_of(const Segment& segment, int per_unit) {
+  return (segment.groups() + per_unit - 1) / per_unit;
+}
+inline int64_t units_of(const PackedMatrix& w, DTypeSet formats, int per_unit) {
+  int64_t units = 0;
+  for (const Segment& segment : w.segments()) {
+    if ((formats & dtype_bit(segment.dtype)) != 0) units += units_of(segment, per_unit);
+  }
+  return units;
+}
+
+// fn(segment, first_unit, last_unit) for the parts of [begin, end) in each segment.
+template <typename Fn>
+void for_segments(const PackedMatrix& w, DTypeSet formats, int per_unit, int64_t begin, int64_t end,
+                  Fn fn) {
+  int64_t first = 0;
+  for (const Segment& segment : w.segments()) {
+    if ((formats & dtype_bit(segment.dtype)) == 0) continue;
+    const int64_t units = units_of(segment, per_unit);
+    const int64_t from = std::max(begin, first) - first;
+    const int64_t to = std::min(end, first + units) - first;
+    first += units;
+    if (from < to) fn(segment, from, to);
+  }
+}
+
+// fn(first_group, last_group) for the runs of [begin, end) that lie in one panel.
+template <typename Fn>
+void for_panels(int64_t begin, int64_t end, Fn fn) {
+  while (begin < end) {
+    const int64_t next = std::min((begin / kPanelGroups + 1) * kPanelGroups, end);
+    fn(begin, next);
+    begin = next;
+  }
+}
+
+}  // namespace pelton::cpu
