@@ -3,8 +3,8 @@
 // functions over raw pointers, thread-safe, no allocation.
 //
 // int8, for each output one chain over the blocks b (of 32; of Q6_K 16) in ascending k, from zero:
-//   acc = fma(float(sum of w * q), d_w[b] * d_x[b], acc)
-//   acc = fma(min[b], d_x[b] * float(sum of q), acc)   where the format has a min
+//   acc = fma(float(sum of w * (q + zero)), d_w[b] * scale[b], acc)
+//   acc = fma(min[b], scale[b] * float(sum of q + zero), acc)   where the format has a min
 // The sums in a block are exact: the bits are the same on every instruction set.
 #pragma once
 
@@ -17,16 +17,18 @@ namespace pelton::cpu {
 
 inline constexpr int kDotBlock = 32;  // k of a packed activation block
 
-// 32 activations of one token: x = scale * q, |q| <= 127. A block with a NaN or an infinity has the
-// scale NaN.
+// 32 activations of one token: x = scale * (q + zero), |q| <= 127. The zero lets the codes span the
+// block's range where it does not lie around 0. A block with a NaN or an infinity has the scale
+// NaN.
 struct Int8Block {
   int8_t q[kDotBlock];
   float scale;
-  float scaled_sum;          // scale * sum of q
-  int32_t negative_sum;      // -(sum of q)
+  float scaled_sum;          // scale * sum of (q + zero)
+  int32_t negative_sum;      // -(sum of (q + zero))
   int32_t negative_sum_low;  // of the first sixteen
+  int16_t zero[2];           // twice the same
 };
-static_assert(sizeof(Int8Block) == 48);
+static_assert(sizeof(Int8Block) == 52);
 inline constexpr int kBf16BlockBytes = 64;  // [16 pairs of k][2]
 
 // A tile of tokens: int8 [blocks][width] Int8Block; bf16 [blocks][16][width][2].
@@ -41,7 +43,9 @@ struct PackArgs {
 };
 
 // One group's weights [k of the slice], unpacked to 8 bits: [blocks] of kUnpackedBytes at `stride`.
-inline constexpr int kUnpackedBytes = kDotBlock * kLanes + 2 * 4 * kLanes;  // codes, two scales
+inline constexpr int kUnpackedScales = kDotBlock * kLanes;              // after the codes: two
+inline constexpr int kUnpackedSums = kUnpackedScales + 2 * 4 * kLanes;  // two sums of codes
+inline constexpr int kUnpackedBytes = kUnpackedSums + 2 * 4 * kLanes;
 struct UnpackArgs {
   const uint8_t* tiles = nullptr;
   int64_t tile_stride = 0;

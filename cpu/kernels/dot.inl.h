@@ -1,7 +1,8 @@
-// The body of dot_*.cc, over the vocabulary of simd_*.h and these, which each of them defines:
+// The body of dot_*.cc, over the vocabulary of simd_*.h and this, which each of them defines:
 //   kSigned8, kDirectGroups, kDirectTokens, kProductGroups, kProductTokens
-//   store_low_bytes(p, a), set1_u(x), shl_by<bits>, mask_bytes
-//   Dot<kBits>: start(init), add<quad>(codes, x), sum(): 16 lanes of sums of four products a quad
+//   set1_u, store_u, keep_bits, merge_or, flip_signs, to_float, store_low_bytes, add_u8, add_u16
+//   add_pairs<kSigned>(a): bytes to 16-bit sums of two neighbours
+//   Dot<kBits>: start(init), add<quad>(codes, x), sum(code_sums, zero)
 // A weight format, for dot products: quads of unsigned codes (of Q8_0 signed where kSigned8).
 
 template <DType kDType>
@@ -51,11 +52,27 @@ PELTON_INLINE void for_quads(Fn&& fn) {
   }
 }
 
-PELTON_INLINE uint32_t quad_bits(const Int8Block* x, int quad) {
+PELTON_INLINE uint32_t bits_of(const void* p) {
   uint32_t bits;
-  __builtin_memcpy(&bits, x->q + 4 * quad, sizeof(bits));
+  __builtin_memcpy(&bits, p, sizeof(bits));
   return bits;
 }
+
+// Sums of a block's codes in pairs of 16 bits a lane, to be multiplied by an activation's zero.
+template <int kBits>
+struct CodeSums {
+  U sums;
+  template <int kQuad>
+  PELTON_FORCE_INLINE void add(U codes) {
+    if constexpr (kBits == 8) {
+      const U pairs = add_pairs<kSigned8>(codes);
+      sums = kQuad == 0 ? pairs : add_u16(sums, pairs);
+    } else {  // 8 * 31 and 4 * 63 fit a byte
+      sums = kQuad == 0 ? codes : add_u8(sums, codes);
+    }
+  }
+  PELTON_FORCE_INLINE U pairs() const { return kBits == 8 ? sums : add_pairs<false>(sums); }
+};
 
 // What each of the sums of half `half` of a block starts from.
 template <int kQuads, int kShift>
@@ -70,11 +87,13 @@ PELTON_INLINE U dot_init(const Int8Block* x, int half) {
 }
 
 // One step of the chain for kGroups x kTokens outputs: kQuads quads of k.
-//   codes(group, Const<quad>) -> U; scales: [kGroups]
-template <int kBits, int kQuads, int kShift, bool kMin, int kGroups, int kTokens, typename Codes>
-PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, Codes&& codes,
-                            F (&acc)[kGroups][kTokens]) {
+//   codes(group, Const<quad>) -> U; sums: [kGroups], made here where kSum; scales: [kGroups]
+template <int kBits, int kQuads, int kShift, bool kMin, bool kSum, int kGroups, int kTokens,
+          typename Codes>
+PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, U* sums,
+                            Codes&& codes, F (&acc)[kGroups][kTokens]) {
   Dot<kBits> dot[kGroups][kTokens];
+  CodeSums<kBits> made[kGroups];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     const U init = dot_init<kQuads, kShift>(x + t, half);
@@ -82,22 +101,32 @@ PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, 
     for (int g = 0; g < kGroups; ++g) dot[g][t].start(init);
   }
   for_quads<kQuads>([&](auto q) PELTON_LAMBDA {
+    constexpr int kQuad = decltype(q)::value;
     U w[kGroups];
 #pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) w[g] = codes(g, q);
+    for (int g = 0; g < kGroups; ++g) {
+      w[g] = codes(g, q);
+      if constexpr (kSum) made[g].template add<kQuad>(w[g]);
+    }
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      const U xs = set1_u(quad_bits(x + t, half * kQuads + decltype(q)::value));
+      const U xs = set1_u(bits_of(x[t].q + 4 * (half * kQuads + kQuad)));
 #pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) dot[g][t].template add<decltype(q)::value>(w[g], xs);
+      for (int g = 0; g < kGroups; ++g) dot[g][t].template add<kQuad>(w[g], xs);
     }
   });
+  if constexpr (kSum) {
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) sums[g] = made[g].pairs();
+  }
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     const F scale = set1(x[t].scale);
+    const U zero_pair = set1_u(bits_of(x[t].zero));
 #pragma GCC unroll 4
     for (int g = 0; g < kGroups; ++g) {
-      acc[g][t] = fma(to_float(dot[g][t].sum()), mul(scales[g].d, scale), acc[g][t]);
+      const F sum = to_float(dot[g][t].sum(sums[g], zero_pair));
+      acc[g][t] = fma(sum, mul(scales[g].d, scale), acc[g][t]);
       if constexpr (kMin) acc[g][t] = fma(scales[g].m, set1(x[t].scaled_sum), acc[g][t]);
     }
   }
@@ -160,8 +189,9 @@ void direct_tile(const DotArgs& a, int first_row) {
           }
           return Codes::template quad<(decltype(q)::value + 4) % 8>(at, block);
         };
-        dot_step<Codes::kBits, Codes::kQuads, Codes::kShift, Codes::kMin>(x, half, scales, codes,
-                                                                          acc);
+        U sums[kGroups];
+        dot_step<Codes::kBits, Codes::kQuads, Codes::kShift, Codes::kMin, true>(x, half, scales,
+                                                                                sums, codes, acc);
       }
     }
   }
@@ -195,11 +225,18 @@ void unpack(const UnpackArgs& a) {
   uint8_t* out = a.out;
   for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.tile_stride) {
     for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, out += a.stride) {
+      CodeSums<Codes::kBits> sums[2];
       for_quads<8>([&](auto q) PELTON_LAMBDA {
         constexpr int kQ = decltype(q)::value;
-        store_u(out + kQ * 4 * kLanes, Codes::template quad<kQ>(tile, block));
+        const U codes = Codes::template quad<kQ>(tile, block);
+        store_u(out + kQ * 4 * kLanes, codes);
+        sums[kQ / Codes::kQuads].template add<kQ % Codes::kQuads>(codes);
       });
-      auto* scales = reinterpret_cast<float*>(out + kDotBlock * kLanes);
+      store_u(out + kUnpackedSums, sums[0].pairs());
+      if constexpr (Codes::kQuads == 4) {
+        store_u(out + kUnpackedSums + 4 * kLanes, sums[1].pairs());
+      }
+      auto* scales = reinterpret_cast<float*>(out + kUnpackedScales);
       const Scales s = Fmt::scales(tile, Codes::kQuads == 8 ? block : 2 * block);
       store(scales, s.d);
       if constexpr (Codes::kQuads == 4) {
@@ -221,16 +258,19 @@ void product_tile(const DotArgs& a) {
 #pragma GCC unroll 2
     for (int half = 0; half < 8 / kQuads; ++half) {
       Scales scales[kGroups];
+      U sums[kGroups];
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        const auto* s = reinterpret_cast<const float*>(w + g * kUnpackedBytes + kDotBlock * kLanes);
+        const uint8_t* at = w + g * kUnpackedBytes;
+        const auto* s = reinterpret_cast<const float*>(at + kUnpackedScales);
         scales[g].d = load(s + half * kLanes);
         scales[g].m = kMin ? load(s + kLanes) : zero();
+        sums[g] = load_u(at + kUnpackedSums + half * 4 * kLanes);
       }
       const auto codes = [&](int g, auto q) PELTON_LAMBDA {
         return load_u(w + g * kUnpackedBytes + (half * kQuads + decltype(q)::value) * 4 * kLanes);
       };
-      dot_step<kBits, kQuads, kShift, kMin>(x, half, scales, codes, acc);
+      dot_step<kBits, kQuads, kShift, kMin, false>(x, half, scales, sums, codes, acc);
     }
   }
   finish_sums(a, 0, acc);
@@ -261,29 +301,36 @@ void quantize_block(const float* x, int n, Int8Block* out) {
   const F high = n >= kDotBlock ? load(x + kLanes)
                  : n > kLanes   ? load_n(x + kLanes, n - kLanes)
                                 : zero();
-  const F largest = max(max(low, sub(zero(), low)), max(high, sub(zero(), high)));
-  const float top = reduce_max(largest);
-  if (any_nan(add(sub(low, low), sub(high, high)))) {  // not finite
-    *out = {{}, __builtin_nanf(""), __builtin_nanf(""), 0, 0};
+  const float top = reduce_max(max(low, high));
+  const float bottom = -reduce_max(max(sub(zero(), low), sub(zero(), high)));
+  const float range = top - bottom, size = top > -bottom ? top : -bottom;
+  const float span = range > size ? range : size;
+  const bool finite = !any_nan(add(sub(low, low), sub(high, high))) && span < __builtin_inff();
+  if (!finite) {
+    *out = {{}, __builtin_nanf(""), __builtin_nanf(""), 0, 0, {}};
     return;
   }
-  // So small that 127 / top may overflow: as good as zero.
-  if (top < 1e-30F) {
+  // So small that 253 / span may overflow: as good as zero.
+  if (span < 1e-30F) {
     *out = {};
     return;
   }
-  const F inverse = set1(127.0F / top);
-  const F magic =
-      set1(12582912.0F);  // 1.5 * 2^23: rounds to an integer, which stands in the low bits
-  const F low_bits = add(mul(low, inverse), magic), high_bits = add(mul(high, inverse), magic);
-  store_low_bytes(out->q, low_bits);
-  store_low_bytes(out->q + kLanes, high_bits);
-  const float low_sum = reduce_add(sub(low_bits, magic));
-  const float sum = low_sum + reduce_add(sub(high_bits, magic));
-  out->scale = top / 127.0F;
+  const F inverse = set1(253.0F / span);  // half of it is 126.5: q and the zero are rounded apart
+  const F magic = set1(12582912.0F);  // 1.5 * 2^23: an integer added to it stands in the low bits
+  float middle[kLanes];
+  store(middle, sub(add(mul(set1(0.5F * top + 0.5F * bottom), inverse), magic), magic));
+  const F zero_point = set1(middle[0]);
+  const F low_codes = sub(sub(add(mul(low, inverse), magic), magic), zero_point);
+  const F high_codes = sub(sub(add(mul(high, inverse), magic), magic), zero_point);
+  store_low_bytes(out->q, add(low_codes, magic));
+  store_low_bytes(out->q + kLanes, add(high_codes, magic));
+  const float low_sum = reduce_add(low_codes) + 16 * middle[0];
+  const float sum = low_sum + reduce_add(high_codes) + 16 * middle[0];
+  out->scale = span / 253.0F;
   out->scaled_sum = out->scale * sum;
   out->negative_sum = -static_cast<int32_t>(sum);
   out->negative_sum_low = -static_cast<int32_t>(low_sum);
+  out->zero[0] = out->zero[1] = static_cast<int16_t>(middle[0]);
 }
 
 void pack_int8(const PackArgs& a) {

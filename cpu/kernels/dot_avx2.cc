@@ -46,6 +46,21 @@ PELTON_INLINE void store_low_bytes(int8_t* p, F a) {
       _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
 }
 
+PELTON_INLINE U add_u8(U a, U b) {
+  return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)};
+}
+PELTON_INLINE U add_u16(U a, U b) {
+  return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+}
+template <bool kSigned>
+PELTON_INLINE U add_pairs(U a) {
+  const __m256i ones = _mm256_set1_epi8(1);
+  if constexpr (kSigned) {
+    return {_mm256_maddubs_epi16(ones, a.lo), _mm256_maddubs_epi16(ones, a.hi)};
+  }
+  return {_mm256_maddubs_epi16(a.lo, ones), _mm256_maddubs_epi16(a.hi, ones)};
+}
+
 // Quads whose sums fit 16 bits: 2 * 15 * 127 * 8, 2 * 31 * 127 * 4, 2 * 63 * 127 * 2.
 template <int kBits>
 inline constexpr int kQuadsInside = kBits == 4   ? 8
@@ -62,7 +77,10 @@ struct Dot {
     add_half<kQuad>(codes.lo, x.lo, wide.lo, narrow.lo);
     add_half<kQuad>(codes.hi, x.hi, wide.hi, narrow.hi);
   }
-  PELTON_FORCE_INLINE U sum() const { return wide; }
+  PELTON_FORCE_INLINE U sum(U code_sums, U zero_pair) const {
+    return {_mm256_add_epi32(wide.lo, _mm256_madd_epi16(code_sums.lo, zero_pair.lo)),
+            _mm256_add_epi32(wide.hi, _mm256_madd_epi16(code_sums.hi, zero_pair.hi))};
+  }
 
  private:
   template <int kQuad>

@@ -35,6 +35,18 @@ PELTON_INLINE void store_low_bytes(int8_t* p, F a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(a)));
 }
 
+PELTON_INLINE U add_u8(U a, U b) {
+  return _mm512_add_epi8(a, b);
+}
+PELTON_INLINE U add_u16(U a, U b) {
+  return _mm512_add_epi16(a, b);
+}
+template <bool kSigned>
+PELTON_INLINE U add_pairs(U a) {
+  static_assert(!kSigned);
+  return _mm512_maddubs_epi16(a, _mm512_set1_epi8(1));
+}
+
 template <int kBits>
 struct Dot {
   U acc;
@@ -43,7 +55,9 @@ struct Dot {
   PELTON_FORCE_INLINE void add(U codes, U x) {
     acc = _mm512_dpbusd_epi32(acc, codes, x);
   }
-  PELTON_FORCE_INLINE U sum() const { return acc; }
+  PELTON_FORCE_INLINE U sum(U code_sums, U zero_pair) const {
+    return _mm512_dpwssd_epi32(acc, code_sums, zero_pair);
+  }
 };
 
 #include "cpu/kernels/dot.inl.h"

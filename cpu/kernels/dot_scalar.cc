@@ -35,6 +35,29 @@ PELTON_INLINE void store_low_bytes(int8_t* p, F a) {
   for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(std::bit_cast<uint32_t>(a.v[i]));
 }
 
+PELTON_INLINE U add_u8(U a, U b) {
+  return map_u([&](int i) {
+    return ((a.v[i] & 0x00FF00FFU) + (b.v[i] & 0x00FF00FFU)) |
+           ((a.v[i] & 0xFF00FF00U) + (b.v[i] & 0xFF00FF00U));  // no byte overflows
+  });
+}
+PELTON_INLINE U add_u16(U a, U b) {
+  return map_u([&](int i) {
+    return ((a.v[i] + b.v[i]) & 0xFFFFU) | ((a.v[i] & 0xFFFF0000U) + (b.v[i] & 0xFFFF0000U));
+  });
+}
+template <bool kSigned>
+PELTON_INLINE U add_pairs(U a) {
+  const auto byte = [](uint32_t word, int j) {
+    const auto code = static_cast<uint8_t>(word >> (8 * j));
+    return kSigned ? static_cast<int8_t>(code) : int{code};
+  };
+  return map_u([&](int i) {
+    const int low = byte(a.v[i], 0) + byte(a.v[i], 1), high = byte(a.v[i], 2) + byte(a.v[i], 3);
+    return (static_cast<uint32_t>(low) & 0xFFFFU) | static_cast<uint32_t>(high) << 16;
+  });
+}
+
 template <int kBits>
 struct Dot {
   U acc;
@@ -51,7 +74,13 @@ struct Dot {
       acc.v[i] += static_cast<uint32_t>(sum);
     }
   }
-  U sum() const { return acc; }
+  U sum(U code_sums, U zero_pair) const {
+    return map_u([&](int i) {
+      const int32_t codes =
+          static_cast<int16_t>(code_sums.v[i]) + static_cast<int16_t>(code_sums.v[i] >> 16);
+      return acc.v[i] + static_cast<uint32_t>(codes * static_cast<int16_t>(zero_pair.v[i]));
+    });
+  }
 };
 
 #include "cpu/kernels/dot.inl.h"

@@ -20,12 +20,14 @@ bool has_bf16(const Backend& backend) {
 std::vector<double> rounded_to_8_bits(const std::vector<float>& x) {
   std::vector<double> out(x.size());
   for (size_t begin = 0; begin < x.size(); begin += 32) {
-    float top = 0;
-    for (size_t i = begin; i < begin + 32; ++i) top = std::max(top, std::fabs(x[i]));
+    const auto [low, high] = std::minmax_element(x.begin() + begin, x.begin() + begin + 32);
+    const float span = std::max({*high - *low, *high, -*low});
+    const float inverse = 253.0F / span;
+    const double zero = std::nearbyint((0.5F * *high + 0.5F * *low) * inverse);
     for (size_t i = begin; i < begin + 32; ++i) {
-      const double code = top == 0 ? 0 : std::nearbyint(x[i] * (127.0F / top));
-      REQUIRE(std::fabs(code) <= 127);
-      out[i] = code * (top / 127.0F);
+      const double code = std::nearbyint(x[i] * inverse);
+      REQUIRE(std::fabs(code - zero) <= 127);
+      out[i] = span == 0 ? 0 : code * (span / 253.0F);
     }
   }
   return out;
