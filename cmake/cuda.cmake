@@ -64,4 +64,5 @@ if(PELTON_CUDA)
   add_library(pelton_cuda_runtime INTERFACE)
   target_link_libraries(pelton_cuda_runtime INTERFACE pelton_cuda_headers ${PELTON_CUDART_STATIC}
     Threads::Threads dl rt)
+  target_compile_definitions(pelton_cuda_runtime INTERFACE PELTON_REAL_CARD)  # no emulator here
 endif()
