@@ -19,6 +19,16 @@ class Mutator {
 
   size_t below(size_t n) { return n == 0 ? 0 : random_() % n; }
 
+  // Longer than any bound of a token, or about there: one character, a few, or a token itself.
+  std::string long_token() {
+    static const std::vector<std::string> kUnits = {"a", "ab ", "\xC3\xB6", "\xE2\x96\x81", "<s>"};
+    const std::string& unit = kUnits[below(kUnits.size())];
+    const size_t size = (size_t{1} << below(18)) + below(3);
+    std::string token;
+    while (token.size() < size) token += unit;
+    return token;
+  }
+
   // Bytes changed, cut out, doubled, or a piece of the grammar put somewhere.
   void mutate(std::string& text) {
     static const std::vector<std::string> kPieces = {"null",
@@ -48,7 +58,10 @@ class Mutator {
     for (size_t times = 1 + below(3); times > 0 && !text.empty(); --times) {
       const size_t at = below(text.size());
       const size_t size = std::min(text.size() - at, size_t{1} << below(10));
-      switch (below(6)) {
+      switch (below(7)) {
+        case 6:
+          text.insert(at, long_token());
+          break;
         case 0:
           text[at] = static_cast<char>(below(256));
           break;
@@ -157,7 +170,15 @@ void mutate_gguf(uint32_t first_seed, uint32_t count) {
           return list[mutator.below(list.size())];
         };
         const int64_t id = static_cast<int64_t>(mutator.below(2000)) - 500;
-        switch (mutator.below(12)) {
+        switch (mutator.below(14)) {
+          case 12:
+            any(fields.tokens) = mutator.long_token();
+            break;
+          case 13:
+            if (!fields.merges.empty()) {
+              any(fields.merges) = mutator.long_token() + " " + mutator.long_token();
+            }
+            break;
           case 0:
             mutator.mutate(any(fields.tokens));
             break;
@@ -209,8 +230,8 @@ TEST_CASE("damaged tokenizer files give a typed error or a tokenizer", "[text]")
 }
 
 TEST_CASE("many damaged tokenizer files give a typed error or a tokenizer", "[text][long]") {
-  mutate_json(100'000, 3000);
-  mutate_gguf(100'000, 3000);
+  mutate_json(100'000, 10'000);
+  mutate_gguf(100'000, 10'000);
 }
 
 }  // namespace pelton
