@@ -25,7 +25,7 @@ class GenerateHandler : public RpcHandler, public OutputReceiver {
     if (const Status status = parse(message, &request); !status.ok()) return stream_.finish(status);
     constexpr bool kChat = std::is_same_v<Req, v1::ChatRequest>;
     CallContext context{random_id(kChat ? "chatcmpl-" : "cmpl-"), stream_.tenant(),
-                        stream_.deadline()};
+                        stream_.deadline(), stream_.client_request_id()};
     auto call = services_.inference->start(std::move(request), std::move(context),
                                            stream_.loop().mailbox());
     if (!call.ok()) return stream_.finish(call.status());

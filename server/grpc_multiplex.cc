@@ -93,7 +93,7 @@ class MultiplexHandler final : public RpcHandler {
     open->tag = request.tag();
     open->chat = request.has_chat();
     CallContext context{random_id(open->chat ? "chatcmpl-" : "cmpl-"), stream_.tenant(),
-                        stream_.deadline()};
+                        stream_.deadline(), stream_.client_request_id()};
     InferenceService& service = *services_.inference;
     const auto sink = stream_.loop().mailbox();
     PELTON_ASSIGN_OR_RETURN(

@@ -10,6 +10,7 @@
 #include "server/auth.h"
 #include "server/grpc_methods.h"
 #include "server/grpc_status.h"
+#include "server/random_id.h"
 
 namespace pelton {
 
@@ -31,8 +32,16 @@ void RpcStream::on_accept(bool ok) {
   if (!ok) return;  // the server shuts down; of such a call no done comes
   ++in_flight_;     // done
   loop_->accept_one();
+  client_request_id_ = request_name(metadata("x-request-id").value_or(""));
+  context_.AddInitialMetadata("x-request-id", client_request_id_);
   if (const Status status = admit(); !status.ok()) return finish(status);
   read();
+}
+
+std::optional<std::string_view> RpcStream::metadata(const char* name) const {
+  const auto found = context_.client_metadata().find(name);
+  if (found == context_.client_metadata().end()) return std::nullopt;
+  return std::string_view(found->second.data(), found->second.size());
 }
 
 // Who calls, and what: sets the handler.
@@ -41,12 +50,7 @@ Status RpcStream::admit() {
   const GrpcServices& services = loop_->services();
   const RpcMethod* found = find_method(method);
   if (found == nullptr || !found->open_to_all) {
-    std::optional<std::string_view> header;
-    const auto metadata = context_.client_metadata().find("authorization");
-    if (metadata != context_.client_metadata().end()) {
-      header = std::string_view(metadata->second.data(), metadata->second.size());
-    }
-    PELTON_ASSIGN_OR_RETURN(tenant_, services.auth->tenant(header));
+    PELTON_ASSIGN_OR_RETURN(tenant_, services.auth->tenant(metadata("authorization")));
   }
   if (found == nullptr) return absl::UnimplementedError("no such method");
   if (!found->open_to_all && loop_->overloaded()) {

@@ -8,7 +8,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/clock.h"
 #include "core/status.h"
@@ -41,8 +43,10 @@ class RpcStream {
   GrpcLoop& loop() { return *loop_; }
   uint64_t key() const { return key_; }
   const std::string& tenant() const { return tenant_; }  // of the authenticated key
-  TimePoint deadline() const;                            // steady time
-  void read();  // asks for one more message; not while a read is in flight
+  // The client's x-request-id where it is clean, else ours; the answer's metadata has it too.
+  const std::string& client_request_id() const { return client_request_id_; }
+  TimePoint deadline() const;  // steady time
+  void read();                 // asks for one more message; not while a read is in flight
   bool read_in_flight() const { return read_in_flight_; }
   bool write_in_flight() const { return write_in_flight_; }
   void write(const grpc::ByteBuffer& message);  // not while a write is in flight
@@ -64,6 +68,7 @@ class RpcStream {
   void on_write(bool ok);
   void on_finish(bool) { due_ = TimePoint::max(); }
   void on_done(bool ok);
+  std::optional<std::string_view> metadata(const char* name) const;  // of the client
   Status admit();
   void write_begins();
 
@@ -73,6 +78,7 @@ class RpcStream {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   grpc::ByteBuffer incoming_;
   std::string tenant_;
+  std::string client_request_id_;
   Tag accept_tag_{this, &RpcStream::on_accept};
   Tag read_tag_{this, &RpcStream::on_read};
   Tag write_tag_{this, &RpcStream::on_write};

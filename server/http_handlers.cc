@@ -116,6 +116,14 @@ HttpSession::Awaitable<> HttpSession::sleep() {
   co_await wake_timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
 }
 
+// Until the pool has answered; or before that, where the server stops or the client leaves.
+HttpSession::Awaitable<> HttpSession::await_pool(std::function<bool()> answered) {
+  gone_ = false;
+  watch_client();
+  while (!answered() && !closing_ && !gone_) co_await sleep();
+  stop_watching();
+}
+
 HttpSession::Awaitable<> HttpSession::handle_tokenize() {
   FieldNames names;
   bool with_strings = false;
@@ -124,10 +132,11 @@ HttpSession::Awaitable<> HttpSession::handle_tokenize() {
   const auto awaited = std::make_shared<Awaited<v1::TokenizeResponse>>();
   if (status.ok()) {
     with_strings = request->return_token_strings();
-    status = shared_.deps.service->tokenize(*std::move(request),
-                                            post_result(awaited, thread_.mailbox(), wake_timer_));
+    status = shared_.deps.service->tokenize(
+        *std::move(request), post_result(awaited, thread_.mailbox(), wake_timer_),
+        [awaited = std::weak_ptr(awaited)] { return !awaited.expired(); });
   }
-  while (status.ok() && !awaited->result && !closing_) co_await sleep();
+  if (status.ok()) co_await await_pool([&] { return awaited->result.has_value(); });
   if (status.ok()) status = awaited->result ? awaited->result->status() : stopping_error();
   if (!status.ok()) {
     reply_ = error_reply(status, names);
@@ -141,10 +150,11 @@ HttpSession::Awaitable<> HttpSession::handle_detokenize() {
   Status status = request.status();
   const auto awaited = std::make_shared<Awaited<v1::DetokenizeResponse>>();
   if (status.ok()) {
-    status = shared_.deps.service->detokenize(*std::move(request),
-                                              post_result(awaited, thread_.mailbox(), wake_timer_));
+    status = shared_.deps.service->detokenize(
+        *std::move(request), post_result(awaited, thread_.mailbox(), wake_timer_),
+        [awaited = std::weak_ptr(awaited)] { return !awaited.expired(); });
   }
-  while (status.ok() && !awaited->result && !closing_) co_await sleep();
+  if (status.ok()) co_await await_pool([&] { return awaited->result.has_value(); });
   if (status.ok()) status = awaited->result ? awaited->result->status() : stopping_error();
   if (!status.ok()) {
     reply_ = error_reply(status, FieldNames());

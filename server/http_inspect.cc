@@ -11,7 +11,6 @@ namespace http = boost::beast::http;
 
 namespace {
 
-constexpr size_t kMaxRequestId = 128;
 constexpr size_t kMaxRequestedHeaders = 1024;  // of a preflight, bytes
 
 std::string_view view(boost::beast::string_view text) {
@@ -28,10 +27,6 @@ bool only(std::string_view text, std::string_view others) {
   });
 }
 
-bool clean_request_id(std::string_view id) {
-  return !id.empty() && id.size() <= kMaxRequestId && only(id, "-_.:/+=");
-}
-
 // A list of header names (RFC 9110 5.6.2) that may be sent back as it came.
 bool clean_header_list(std::string_view names) {
   return !names.empty() && names.size() <= kMaxRequestedHeaders && only(names, "!#$%&'*+-.^_`|~, ");
@@ -40,7 +35,7 @@ bool clean_header_list(std::string_view names) {
 }  // namespace
 
 void HttpSession::name_request(std::string_view asked_for) {
-  request_id_ = clean_request_id(asked_for) ? std::string(asked_for) : random_id("req-");
+  request_id_ = request_name(asked_for);
   shared_headers_ = "x-request-id: " + request_id_ + "\r\n";
 }
 

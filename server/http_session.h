@@ -9,6 +9,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -78,6 +79,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   Awaitable<> handle();
   void handle_models();
   Awaitable<> sleep();
+  Awaitable<> await_pool(std::function<bool()> answered);
   Awaitable<> handle_tokenize();
   Awaitable<> handle_detokenize();
   Awaitable<> handle_generation();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/openai_fields.h"
+#include "server/validate_chat.h"
 
 namespace pelton {
 namespace {
@@ -51,8 +52,7 @@ Status read_part(const std::string& path, JsonView value, v1::ContentPart* part)
   return absl::OkStatus();
 }
 
-// `parts` counts those of the whole conversation: an empty one takes few bytes of a body and many
-// of memory.
+// `parts` counts those of the whole conversation, which are bounded while they are read.
 Status read_content(const std::string& path, JsonView value, v1::ChatMessage* message, int* parts) {
   if (value.is_string()) {
     ++*parts;  // bounded by the number of messages

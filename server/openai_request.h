@@ -13,9 +13,8 @@
 namespace pelton {
 
 constexpr int kMaxJsonDepth = 64;
-constexpr int kMaxPrompts = 256;         // of one completion request
-constexpr int kMaxContentParts = 16384;  // of a whole conversation
-constexpr int kMaxChatMessages = 4096;   // kept here too: a body can hold millions of "{}"
+constexpr int kMaxPrompts = 256;        // of one completion request
+constexpr int kMaxChatMessages = 4096;  // kept here too: a body can hold millions of "{}"
 constexpr int kMaxTools = 128;
 
 // What the client asked to see, beside what the messages themselves say.

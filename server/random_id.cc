@@ -2,6 +2,8 @@
 
 #include <openssl/rand.h>
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace pelton {
@@ -24,6 +26,17 @@ uint64_t random_seed() {
   PELTON_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(&seed), sizeof(seed)) == 1,
                "no source of randomness");
   return seed;
+}
+
+std::string request_name(std::string_view asked_for) {
+  constexpr size_t kMaxBytes = 128;
+  const auto harmless = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("-_.:/+=").find(c) != std::string_view::npos;
+  };
+  const bool usable = !asked_for.empty() && asked_for.size() <= kMaxBytes &&
+                      std::all_of(asked_for.begin(), asked_for.end(), harmless);
+  return usable ? std::string(asked_for) : random_id("req-");
 }
 
 }  // namespace pelton

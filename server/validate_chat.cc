@@ -1,12 +1,14 @@
 #include "server/validate_chat.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace pelton {
 namespace {
 
 constexpr int kMaxMessages = 4096;
-constexpr int kMaxContentParts = 1024;
+constexpr int kMaxMessageParts = 1024;
 constexpr int kMaxToolCalls = 128;
 constexpr int kMaxTools = 128;
 constexpr size_t kMaxNameBytes = 256;
@@ -35,7 +37,7 @@ void check_message(const v1::ChatMessage& message, const FieldCheck& check) {
   const bool assistant = message.role() == v1::ROLE_ASSISTANT;
   check.require("role", message.role() != v1::ROLE_UNSPECIFIED && v1::Role_IsValid(message.role()),
                 "must be one of SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL");
-  check.count("content", message.content_size(), kMaxContentParts);
+  check.count("content", message.content_size(), kMaxMessageParts);
   check.require("content", !message.content().empty() || assistant,
                 "only an assistant's message may be without");
   for (int i = 0; i < message.content_size(); ++i) {
@@ -118,8 +120,15 @@ void check_chat(const v1::ChatRequest& request, const ModelLimits& limits,
                 "this model has no chat template");
   check.require("messages", !request.messages().empty(), "at least one is needed");
   check.count("messages", request.messages_size(), kMaxMessages);
+  int parts = 0;
   for (int i = 0; i < request.messages_size() && check.ok(); ++i) {
-    check_message(request.messages(i), check.in("messages", i));
+    const FieldCheck message = check.in("messages", i);
+    check_message(request.messages(i), message);
+    parts += request.messages(i).content_size();
+    if (parts > kMaxContentParts) {
+      message.invalid("content", fmt::format("takes the conversation beyond {} content parts",
+                                             kMaxContentParts));
+    }
   }
   check_tools(request, check);
   if (request.has_response_format()) {

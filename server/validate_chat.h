@@ -9,6 +9,9 @@
 
 namespace pelton {
 
+// Of a whole conversation: an empty part takes few bytes of a message and many of memory.
+inline constexpr int kMaxContentParts = 16384;
+
 // Everything of the request but sampling and scheduling.
 void check_chat(const v1::ChatRequest& request, const ModelLimits& limits, const FieldCheck& check);
 

@@ -328,6 +328,37 @@ TEST_CASE("a message over 8 MiB is refused and the connection goes on") {
   CHECK(f.nothing_left());
 }
 
+TEST_CASE("a clean x-request-id comes back with every answer and any other is replaced") {
+  GrpcFixture f({}, {"key"});
+  const auto echoed = [&](const std::string& named, bool with_key, bool streamed) {
+    grpc::ClientContext context;
+    if (!named.empty()) context.AddMetadata("x-request-id", named);
+    if (with_key) context.AddMetadata("authorization", "Bearer key");
+    if (streamed) {
+      auto reader = f.inference->CompleteStream(&context, prompt(2));
+      CHECK(read_all(*reader).status.ok());
+    } else {
+      v1::CompleteResponse response;
+      CHECK(f.inference->Complete(&context, prompt(2), &response).ok() == with_key);
+    }
+    // An answer without a message has its metadata in the trailers.
+    std::string id;
+    for (const auto* metadata :
+         {&context.GetServerInitialMetadata(), &context.GetServerTrailingMetadata()}) {
+      const auto found = metadata->find("x-request-id");
+      if (found != metadata->end()) id.assign(found->second.data(), found->second.size());
+    }
+    return id;
+  };
+  for (const bool with_key : {true, false}) {
+    CHECK(echoed("abc-1", with_key, false) == "abc-1");
+    CHECK(echoed("", with_key, false).substr(0, 4) == "req-");
+    CHECK(echoed("two words", with_key, false).substr(0, 4) == "req-");
+    CHECK(echoed(std::string(129, 'x'), with_key, false).substr(0, 4) == "req-");
+  }
+  CHECK(echoed("stream/7", true, true) == "stream/7");
+}
+
 TEST_CASE("compressed messages are refused") {
   GrpcFixture f;
   grpc::ClientContext context;

@@ -179,6 +179,27 @@ TEST_CASE("a client that leaves ends its request in every phase") {
   }
 }
 
+TEST_CASE("a client that leaves while the pool works is waited for no more") {
+  for (const bool reset : {false, true}) {
+    Gateway gateway;
+    gateway.core.hold_pool();
+    RawClient tokenize(gateway.port());
+    tokenize.send(http_request("POST", "/tokenize", kUnary));
+    RawClient detokenize(gateway.port());
+    detokenize.send(http_request("POST", "/detokenize", R"({"tokens":[97]})"));
+    RawClient stays(gateway.port());
+    stays.send(http_request("POST", "/tokenize", kUnary));
+    REQUIRE(eventually([&] { return gateway.core.held() == 3; }));
+    for (RawClient* client : {&tokenize, &detokenize}) reset ? client->abort() : client->close();
+    REQUIRE(eventually([&] { return gateway.server->connections() == 1; }));
+    gateway.core.let_go();
+    CHECK(gateway.core.unwanted() == 2);
+    CHECK(stays.read_response().status == 200);
+    stays.send(http_request("POST", "/tokenize", kUnary));
+    CHECK(stays.read_response().status == 200);
+  }
+}
+
 TEST_CASE("a client that leaves while it sends starts nothing") {
   Gateway gateway;
   const std::string request = http_request("POST", "/v1/completions", kUnary);

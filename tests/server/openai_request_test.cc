@@ -3,6 +3,7 @@
 #include <google/protobuf/text_format.h>
 
 #include "server/openai_error.h"
+#include "server/validate_chat.h"
 #include "tests/support/catch.h"
 
 namespace pelton {

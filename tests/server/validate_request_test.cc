@@ -83,6 +83,11 @@ const Row<H> kChatRows[] = {
      [](H& h) {
        for (int i = 0; i < 1024; ++i) first(h)->add_content()->set_text("x");
      }},
+    {"messages[16].content", Verdict::kInvalid,
+     [](H& h) {
+       for (int i = 1; i < 1024; ++i) first(h)->add_content()->set_text("");
+       for (int i = 0; i < 16; ++i) *h.add_messages() = *first(h);
+     }},
     {"messages[0].content[1]", Verdict::kInvalid, [](H& h) { first(h)->add_content(); }},
     {"messages[0].content[1].image", Verdict::kUnbuilt,
      [](H& h) { first(h)->add_content()->mutable_image(); }},

@@ -1,9 +1,9 @@
 #include "tests/support/fake_inference_service.h"
 
-#include <fmt/format.h>
-
 #include <atomic>
 #include <mutex>
+
+#include "tests/support/fake_messages.h"
 
 namespace pelton {
 namespace {
@@ -18,6 +18,7 @@ struct State {
   bool end_cancelled = true;
   bool hold = false;
   std::vector<std::function<void()>> held;
+  std::atomic<int> unwanted{0};
   std::atomic<uint64_t> next_id{1};
 };
 
@@ -33,22 +34,6 @@ RequestOutput text_output(RequestId id, const std::string& text, int tokens_so_f
   if (!text.empty()) output.tokens = {static_cast<TokenId>(1000 + tokens_so_far)};
   output.usage = {5, 2, tokens_so_far};
   return output;
-}
-
-v1::FinishReason map_finish(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return v1::FINISH_REASON_STOP;
-    case FinishReason::kLength:
-      return v1::FINISH_REASON_LENGTH;
-    case FinishReason::kAbort:
-      return v1::FINISH_REASON_ABORT;
-    case FinishReason::kError:
-      return v1::FINISH_REASON_ERROR;
-    case FinishReason::kNone:
-      break;
-  }
-  return v1::FINISH_REASON_UNSPECIFIED;
 }
 
 void end_call(RequestId id, FinishReason reason, Status status) {
@@ -69,37 +54,9 @@ void end_call(RequestId id, FinishReason reason, Status status) {
   sink->deliver({std::move(last)});
 }
 
-template <typename Choice>
-void fill_choice(const RequestOutput& output, Choice* choice) {
-  choice->set_finish_reason(map_finish(output.finish_reason));
-  if (!output.stop_string.empty()) choice->set_stop_string(output.stop_string);
-  if (output.stop_token) choice->set_stop_token_id(*output.stop_token);
-  for (const TokenId id : output.tokens) choice->add_token_ids(id);
-  for (const PositionLogprobs& position : output.logprobs) {
-    auto* out = choice->add_logprobs();
-    const auto copy = [](const TokenLogprob& from, v1::TokenLogprob* to) {
-      to->set_token_id(from.token);
-      to->set_logprob(from.logprob);
-      to->set_rank(from.rank);
-      to->set_token(from.token == 0 ? std::string("\xC3") : fmt::format("t{}", from.token));
-    };
-    copy(position.chosen, out->mutable_chosen());
-    for (const TokenLogprob& top : position.top) copy(top, out->add_top());
-  }
-}
-
-template <typename Message>
-void fill_message(const RequestOutput& output, const std::string& id, Message* message) {
-  message->set_id(id);
-  message->set_model("fake");
-  message->mutable_usage()->set_prompt_tokens(output.usage.prompt_tokens);
-  message->mutable_usage()->set_cached_tokens(output.usage.cached_tokens);
-  message->mutable_usage()->set_completion_tokens(output.usage.completion_tokens);
-}
-
 class ScriptedCall final : public Call {
  public:
-  ScriptedCall(RequestId id, std::string name) : id_(id), name_(std::move(name)) {}
+  ScriptedCall(RequestId id, std::string name) : id_(id), messages_(std::move(name)) {}
   RequestId id() const override { return id_; }
   void cancel() override {
     bool end = false;
@@ -113,41 +70,16 @@ class ScriptedCall final : public Call {
     if (end) end_call(id_, FinishReason::kAbort, {});
   }
   void fill(const RequestOutput& output, v1::CompleteStreamResponse* message) override {
-    fill_message(output, name_, message);
-    if (!filled_) message->add_prompt_token_ids(7);
-    filled_ = true;
-    auto* choice = message->add_choices();
-    choice->set_text(output.text);
-    fill_choice(output, choice);
+    messages_.fill(output, message);
   }
   void fill(const RequestOutput& output, v1::ChatStreamResponse* message) override {
-    fill_message(output, name_, message);
-    if (!filled_) message->add_prompt_token_ids(7);
-    filled_ = true;
-    auto* choice = message->add_choices();
-    choice->mutable_message()->set_role(v1::ROLE_ASSISTANT);
-    if (!output.text.empty()) choice->mutable_message()->add_content()->set_text(output.text);
-    fill_choice(output, choice);
+    messages_.fill(output, message);
   }
   void accumulate(const RequestOutput& output, v1::CompleteResponse* message) override {
-    fill_message(output, name_, message);
-    if (!filled_) message->add_prompt_token_ids(7);
-    filled_ = true;
-    if (message->choices_size() == 0) message->add_choices();
-    auto* choice = message->mutable_choices(0);
-    choice->mutable_text()->append(output.text);
-    fill_choice(output, choice);
+    messages_.accumulate(output, message);
   }
   void accumulate(const RequestOutput& output, v1::ChatResponse* message) override {
-    fill_message(output, name_, message);
-    if (!filled_) message->add_prompt_token_ids(7);
-    filled_ = true;
-    if (message->choices_size() == 0) message->add_choices();
-    auto* choice = message->mutable_choices(0);
-    auto* content = choice->mutable_message();
-    if (content->content_size() == 0) content->add_content();
-    content->mutable_content(0)->mutable_text()->append(output.text);
-    fill_choice(output, choice);
+    messages_.accumulate(output, message);
   }
   void note_end(const RequestOutput& output) override {
     const std::lock_guard lock(state().mutex);
@@ -158,15 +90,25 @@ class ScriptedCall final : public Call {
 
  private:
   const RequestId id_;
-  const std::string name_;
-  bool filled_ = false;
+  FakeMessages messages_;
 };
 
-void answer_or_hold(std::function<void()> answer) {
+// As the real pool does: an answer that nobody waits for any more is not made.
+template <typename Done, typename Response>
+void answer_or_hold(Done done, Response response, InferenceService::Wanted wanted) {
+  auto answer = [done = std::move(done), response = std::move(response),
+                 wanted = std::move(wanted)] {
+    if (wanted && !wanted()) {
+      ++state().unwanted;
+      done(absl::CancelledError("the client left"));
+    } else {
+      done(response);
+    }
+  };
   {
     const std::lock_guard lock(state().mutex);
     if (state().hold) {
-      state().held.push_back(std::move(answer));
+      state().held.push_back(answer);
       return;
     }
   }
@@ -214,6 +156,7 @@ void FakeCore::reset() {
   state().ready = state().end_cancelled = true;
   state().draining = state().hold = false;
   state().held.clear();
+  state().unwanted = 0;
 }
 
 void FakeCore::hold_pool() {
@@ -224,6 +167,10 @@ void FakeCore::hold_pool() {
 size_t FakeCore::held() const {
   const std::lock_guard lock(state().mutex);
   return state().held.size();
+}
+
+int FakeCore::unwanted() const {
+  return state().unwanted;
 }
 
 void FakeCore::let_go() {
@@ -341,7 +288,7 @@ StatusOr<std::shared_ptr<Call>> InferenceService::start(v1::ChatRequest request,
 
 Status InferenceService::tokenize(v1::TokenizeRequest request,
                                   std::function<void(StatusOr<v1::TokenizeResponse>)> done,
-                                  Wanted) {
+                                  Wanted wanted) {
   {
     const std::lock_guard lock(state().mutex);
     if (!state().refusal.ok()) return state().refusal;
@@ -355,13 +302,13 @@ Status InferenceService::tokenize(v1::TokenizeRequest request,
     response.add_token_ids(message.content_size());
   }
   response.set_max_model_len(2048);
-  answer_or_hold([done = std::move(done), response] { done(response); });
+  answer_or_hold(std::move(done), std::move(response), std::move(wanted));
   return absl::OkStatus();
 }
 
 Status InferenceService::detokenize(v1::DetokenizeRequest request,
                                     std::function<void(StatusOr<v1::DetokenizeResponse>)> done,
-                                    Wanted) {
+                                    Wanted wanted) {
   v1::DetokenizeResponse response;
   for (const int32_t id : request.token_ids()) {
     if (id < 0 || id > 127) {
@@ -370,7 +317,7 @@ Status InferenceService::detokenize(v1::DetokenizeRequest request,
     }
     response.mutable_text()->push_back(static_cast<char>(id));
   }
-  answer_or_hold([done = std::move(done), response] { done(response); });
+  answer_or_hold(std::move(done), std::move(response), std::move(wanted));
   return absl::OkStatus();
 }
 

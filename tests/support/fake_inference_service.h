@@ -36,6 +36,7 @@ class FakeCore {
   // tokenize() and detokenize() answer no more, until let_go() answers those that wait.
   void hold_pool();
   size_t held() const;
+  int unwanted() const;  // of those, when let go: jobs that their client wants no more
   void let_go();
 
   std::vector<FakeCall> calls() const;
