@@ -1,6 +1,7 @@
 #include "cuda/kernels/attention_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pelton::cuda {
 namespace {
@@ -164,6 +165,27 @@ void plan_attention(const AttentionShape& shape, const AttentionBatch& batch, At
   plan.num_decode = planner.add_items(Kind::kDecode);
   plan.num_prefill = planner.add_items(Kind::kPrefill);
   plan.num_merge = planner.add_merges();
+}
+
+void plan_uncached_attention(const AttentionShape& shape, std::span<const int32_t> query_start_loc,
+                             AttentionPlan& plan) {
+  plan = {std::move(plan.items)};
+  plan.items.clear();
+  const int group = shape.num_q_heads / shape.num_kv_heads;
+  const int step = tile_rows(shape, Kind::kPrefill);
+  for (size_t seq = 0; seq + 1 < query_start_loc.size(); ++seq) {
+    AttentionItem item;
+    item.token = query_start_loc[seq];
+    item.table = query_start_loc[seq + 1] - item.token;
+    item.split_tiles = kSplitTokens / kKvTileTokens;
+    item.end_split = ceil_of(item.table, kSplitTokens);
+    const int rows = item.table * group;
+    for (item.first_row = 0; item.first_row < rows; item.first_row += step) {
+      item.rows = static_cast<int16_t>(std::min(step, rows - item.first_row));
+      plan.items.push_back(item);
+    }
+  }
+  plan.num_prefill = static_cast<int>(plan.items.size());
 }
 
 int max_attention_items(const AttentionShape& shape, int num_seqs, int num_tokens) {

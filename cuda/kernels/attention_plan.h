@@ -20,7 +20,7 @@ inline constexpr int kWideHeadTileRows = 32;  // the same where head_dim > 128
 // Splits are runs of split_tiles * kKvTileTokens positions, counted from position 0.
 struct AttentionItem {
   int32_t token = 0;     // first new token of the sequence, a row of q and out
-  int32_t table = 0;     // where the sequence's block table starts
+  int32_t table = 0;     // where the sequence's block table starts; of an encoder its length
   int32_t position = 0;  // of that token in its sequence
   int32_t first_row = 0;
   int16_t rows = 0;  // 0: nothing to do (padding)
@@ -65,6 +65,11 @@ struct AttentionPlan {
 
 // Keeps the capacity of `plan`.
 void plan_attention(const AttentionShape& shape, const AttentionBatch& batch, AttentionPlan& plan);
+
+// The same for uncached_attention.h: every token sees its whole sequence; one item a tile, never
+// split.
+void plan_uncached_attention(const AttentionShape& shape, std::span<const int32_t> query_start_loc,
+                             AttentionPlan& plan);
 
 // The most items that any batch of so many sequences and new tokens can give.
 int max_attention_items(const AttentionShape& shape, int num_seqs, int num_tokens);
