@@ -7,6 +7,7 @@ from comparison.processes import Failure
 
 PREFILL = 512
 BATCH = 32
+SECONDS = 180  # the longest run of one program
 BATCH_PROMPT = 32
 BATCH_DECODE = 64  # so that the context is 64 in the middle
 
@@ -32,14 +33,14 @@ def measure_peer(record, name, path, options, tool, runner):
     model = models.ALL[name]
     command = [tool.program("llama-bench"), "-m", path, "-t", options.threads, "-o", "json"]
     command += ["-p", PREFILL, "-n", model.decode, "-r", model.repeats]
-    for test in json.loads(runner.output(command, 600)):
+    for test in json.loads(runner.output(command, SECONDS)):
         add(record, name, "prefill" if test["n_prompt"] else "decode", "llama.cpp", test["samples_ts"])
     if not model.batched:
         return
     command = [tool.program("llama-batched-bench"), "-m", path, "-t", options.threads]
     command += ["-c", BATCH * (BATCH_PROMPT + BATCH_DECODE), "-b", 2048, "-ub", 512]
     command += ["-npp", BATCH_PROMPT, "-ntg", BATCH_DECODE, "-npl", BATCH, "--output-format", "jsonl"]
-    lines = [line for line in runner.output(command, 600).splitlines() if line.startswith("{")]
+    lines = [line for line in runner.output(command, SECONDS).splitlines() if line.startswith("{")]
     add(record, name, "batch", "llama.cpp", [json.loads(lines[-1])["speed_tg"]])
 
 
@@ -47,11 +48,11 @@ def measure_pelton(record, name, path, options, tool, runner):
     model = models.ALL[name]
     base = [options.bin / "pelton-bench", path, "--json", "--threads", options.threads] + options.pelton_flag
     single = ["--prefill", PREFILL, "--decode", model.decode, "--repeats", model.repeats]
-    take(record, name, json.loads(runner.output(base + single, 600)), {"prefill": "prefill", "decode": "decode"})
+    take(record, name, json.loads(runner.output(base + single, SECONDS)), {"prefill": "prefill", "decode": "decode"})
     if not model.batched:
         return
     together = ["--prefill", 0, "--decode", BATCH_DECODE, "--context", BATCH_PROMPT, "--batch", BATCH, "--repeats", 1]
-    take(record, name, json.loads(runner.output(base + together, 600)), {"decode": "batch"})
+    take(record, name, json.loads(runner.output(base + together, SECONDS)), {"decode": "batch"})
 
 
 def take(record, name, result, kinds):

@@ -9,6 +9,7 @@ import sys
 
 from comparison import models, offline, served
 
+BUSY = 1.0  # processes that ran in the minute before
 BEGIN, END = "<!-- tools/compare_llama_cpp begins -->", "<!-- tools/compare_llama_cpp ends -->"
 CEILINGS = {
     "read_gbps": "read GB/s",
@@ -31,6 +32,7 @@ def new_record(options, tool):
         "peer": tool.version,
         "pelton_flags": options.pelton_flag,
         "rounds": 0,
+        "load_before_rounds": [],
         "ceilings": [],
         "weights": {},
         "limits": {},
@@ -106,7 +108,7 @@ def offline_table(record):
 def served_table(record):
     streams = sorted({int(n) for figures in record["served"].values() for n in figures})
     head = " | ".join(f"{n} stream{'s' if n > 1 else ''}" for n in streams)
-    lines = [f"| whole server | {head} | TTFT p50 at {streams[-1]}, s |", "|---|" + "--:|" * (len(streams) + 1)]
+    lines = [f"| whole server | {head} | TTFT p50 at {streams[-1]}, s (less is better) |", "|---|" + "--:|" * (len(streams) + 1)]
     for engine, figures in record["served"].items():
         cells = [cell(figures.get(str(n), {}).get("tok_s", [])) for n in streams]
         last = [ms / 1000 for ms in figures.get(str(streams[-1]), {}).get("ttft_ms", [])]
@@ -131,7 +133,7 @@ def markdown(record):
     flags = f", flags {' '.join(record['pelton_flags'])}" if record["pelton_flags"] else ""
     lines = [
         f"{record['date'][:16].replace('T', ' ')}, {machine['processor']}, {machine['threads']} threads; Pelton "
-        f"({machine.get('pelton', 'server alone')}{flags}) and llama.cpp {record['peer']} in turn, {record['rounds']} rounds.",
+        f"({machine.get('pelton', 'server alone')}{flags}) and llama.cpp {record['peer']} in turn, {record['rounds']} round{'s' if record['rounds'] != 1 else ''}.",
         "",
     ]
     if record["offline"]:
@@ -152,6 +154,8 @@ def markdown(record):
             f"words, the client on the same cores; llama-server with a slot of {served.PEER_CONTEXT} tokens for each stream.",
             "",
         ]
+    if record["load_before_rounds"] and record["load_before_rounds"][0] > BUSY:
+        lines.append(f"The machine was busy (load {record['load_before_rounds'][0]:.1f} before the first round).")
     lines += [f"Failed: {failure}" for failure in record["failures"]]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -72,7 +72,7 @@ def load(record, engine, target, options, runner):
             command = [options.bin / "pelton", "bench", *target, "--no-ceilings", "--json", file.name]
             command += ["--concurrency", streams, "--requests", requests, "--max-tokens", TOKENS_OUT]
             command += ["--min-words", MIN_WORDS, "--max-words", MAX_WORDS, "--seed", seed]
-            runner.output(command, 600, nice=True)
+            runner.output(command, 240, nice=True)
             run = json.load(open(file.name))
         seed += 1
         summary = run["runs"][0]
