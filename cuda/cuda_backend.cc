@@ -21,6 +21,7 @@
 #include "cuda/kernels/rope_kv.h"
 #include "cuda/kernels/rows.h"
 #include "cuda/kv_cache.h"
+#include "cuda/library_gemm.h"
 #include "cuda/packed_matrix.h"
 #include "cuda/step_graphs.h"
 #include "cuda/step_plan.h"
@@ -135,6 +136,8 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(const CudaOptions& options)
       : options_(options), type_(element_type(options.activations)) {}
   Status open();
+  Status open_library(const cudaDeviceProp& card);
+  Status tune_products(const StepLimits& limits);
   // Keeps the first error; the device's work is worth nothing after it.
   void note(Status status) {
     if (failure_.ok() && !status.ok()) failure_ = std::move(status);
@@ -157,6 +160,12 @@ class CudaBackend final : public Backend {
   std::unique_ptr<StepPlanner> planner_;
   std::unique_ptr<DeviceSampler> sampler_;
   std::unique_ptr<StepGraphs> graphs_;
+  std::unique_ptr<LibraryGemm> library_gemm_;  // without batch_invariant
+  struct TunedMatrix {
+    int n, k;
+    const void* weights;
+  };
+  std::vector<TunedMatrix> tuned_;  // one of each shape in 16 bits
   bool recording_ = false;
   bool sealed_ = false;
   Status failure_;
@@ -204,7 +213,34 @@ Status CudaBackend::open() {
                                              .batch_invariant = options_.batch_invariant}));
   PELTON_ASSIGN_OR_RETURN(sampler_, DeviceSampler::make(arena_, stream_.get()));
   graphs_ = std::make_unique<StepGraphs>(stream_.get());
+  return options_.batch_invariant ? Status() : open_library(card);
+}
+
+Status CudaBackend::open_library(const cudaDeviceProp& card) {
+  const CublasLt* library = options_.cublaslt;
+  if (library == nullptr) {
+    PELTON_ASSIGN_OR_RETURN(library, open_cublaslt());
+  }
+  const std::string file =
+      options_.cache_folder.empty()
+          ? ""
+          : fmt::format("{}/gemm-sm{}{}-{}.txt", options_.cache_folder, card.major, card.minor,
+                        dtype_info(options_.activations).name);
+  PELTON_ASSIGN_OR_RETURN(library_gemm_,
+                          LibraryGemm::make(*library, type_, stream_.get(), file, card.name));
   return Status();
+}
+
+// Before the KV cache takes what is left: timing needs room for a while.
+Status CudaBackend::tune_products(const StepLimits& limits) {
+  for (const TunedMatrix& matrix : tuned_) {
+    const bool head = matrix.n == limits.vocab_size;
+    PELTON_RETURN_IF_ERROR(library_gemm_->tune({matrix.n, matrix.k, head}, matrix.weights,
+                                               head ? limits.max_logit_rows : limits.max_tokens,
+                                               arena_));
+  }
+  library_gemm_->save();
+  return library_gemm_->reserve(arena_);
 }
 
 StatusOr<std::unique_ptr<Buffer>> CudaBackend::allocate(int64_t bytes) {
@@ -223,7 +259,16 @@ StatusOr<std::unique_ptr<Buffer>> CudaBackend::upload(std::span<const std::byte>
 }
 
 StatusOr<std::unique_ptr<Matrix>> CudaBackend::pack(std::span<const RowSource* const> sources) {
-  return loader_->pack(sources);
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> matrix, loader_->pack(sources));
+  for (const PackedMatrix::Segment& segment : matrix->segments()) {
+    const TunedMatrix tuned = {static_cast<int>(segment.rows), static_cast<int>(matrix->cols()),
+                               segment.data.data()};
+    const bool known = std::any_of(tuned_.begin(), tuned_.end(), [&](const TunedMatrix& other) {
+      return other.n == tuned.n && other.k == tuned.k;
+    });
+    if (segment.format == WeightFormat::k16Bit && !known) tuned_.push_back(tuned);
+  }
+  return matrix;
 }
 
 StatusOr<std::unique_ptr<RopeTable>> CudaBackend::make_rope(const RopeSpec& spec) {
@@ -246,6 +291,9 @@ StatusOr<std::unique_ptr<KvCache>> CudaBackend::allocate_kv(const KvGeometry& ge
 
 Status CudaBackend::reserve(const StepLimits& limits, const KvGeometry& geometry) {
   PELTON_RETURN_IF_ERROR(loader_->finish());  // its staging is the KV cache's now
+  if (library_gemm_ != nullptr) {
+    PELTON_RETURN_IF_ERROR(tune_products(limits));
+  }
   const int64_t kv_tokens = arena_->free_bytes() / std::max<int64_t>(1, geometry.bytes_per_token());
   PELTON_RETURN_IF_ERROR(planner_->reserve(limits, geometry, kv_tokens));
   PELTON_RETURN_IF_ERROR(sampler_->reserve(limits.max_logit_rows, limits.vocab_size));
@@ -360,6 +408,11 @@ void CudaBackend::linear(const pelton::LinearParams& p) {
     out.m = static_cast<int>(p.x.rows);
     out.n = static_cast<int>(segment.rows);
     out.k = static_cast<int>(w.cols());
+    if (library_gemm_ != nullptr) {
+      const StatusOr<bool> done = library_gemm_->run(out);
+      note(done.status());
+      if (!done.ok() || *done) continue;
+    }
     note(cuda::linear(out, stream_.get()), "linear");
   }
 }

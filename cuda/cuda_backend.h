@@ -11,21 +11,30 @@
 
 namespace pelton {
 
+namespace cuda {
+struct CublasLt;
+}
+
 struct CudaOptions {
   int device = 0;
   double memory_utilization = 0.9;   // of the card's memory, taken at start; in (0, 1]
   DType activations = DType::kBF16;  // or kF16
   bool batch_invariant = true;       // a row's result does not depend on the rows beside it
-  bool graphs = true;                // decode steps are recorded at start and replayed
+  // Where the choice of matrix products is kept between runs (without batch_invariant); empty:
+  // nowhere.
+  std::string cache_folder;
+  bool graphs = true;  // decode steps are recorded at start and replayed
   // For tests: each allocation is the runtime's own, so that it can be fenced and poisoned.
   bool separate_allocations = false;
+  const cuda::CublasLt* cublaslt = nullptr;  // null: the installed library
 };
 
 // What this machine lacks for the backend: FAILED_PRECONDITION that names the driver, the card or
 // its compute capability; OK where there is nothing.
 Status check_cuda(const CudaOptions& options);
 
-// check_cuda()'s errors, INVALID_ARGUMENT (an option), RESOURCE_EXHAUSTED (memory).
+// check_cuda()'s errors, FAILED_PRECONDITION (no cuBLASLt, without batch_invariant),
+// INVALID_ARGUMENT (an option), RESOURCE_EXHAUSTED (memory).
 StatusOr<std::unique_ptr<Backend>> make_cuda_backend(const CudaOptions& options);
 
 }  // namespace pelton

@@ -44,8 +44,9 @@ const std::map<std::string, std::set<std::string>> kAllowed = {
     {"scheduler", {"core", "scheduler"}},
     {"server", {"core", "text", "server"}},
     {"client", {"core", "client"}},
-    {"bench", {"core", "text", "backend", "model", "cpu", "cuda", "cuda/kernels", "scheduler",
-               "server", "bench"}},
+    {"bench",
+     {"core", "text", "backend", "model", "cpu", "cuda", "cuda/kernels", "scheduler", "server",
+      "bench"}},
 };
 
 bool starts_with_any(const std::string& text, const std::vector<std::string>& prefixes) {

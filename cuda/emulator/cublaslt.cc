@@ -1,0 +1,240 @@
+#include "cuda/emulator/cublaslt.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "cuda/emulator/runtime_state.h"
+#include "cuda/emulator/stream_work.h"
+
+namespace pelton::cuda::emulator {
+namespace {
+
+// cublasStatus_t
+constexpr int kSuccess = 0, kNotInitialized = 1, kInvalidValue = 7, kExecutionFailed = 13,
+              kNotSupported = 15;
+constexpr int kCompute32F = 68;
+// Every algorithm wants this much, so that a missing workspace shows.
+constexpr size_t kWorkspaceBytes = 1024;
+constexpr uint64_t kAlgorithmMark = 0x50454C544F4E0000ULL;
+
+struct Handle {
+  int unused = 0;
+};
+struct Desc {
+  bool transpose_a = false;
+};
+struct Layout {
+  cudaDataType type;
+  uint64_t rows, cols;
+  int64_t ld;
+
+  size_t element_bytes() const { return type == CUDA_R_32F ? 4 : 2; }
+  size_t span_bytes() const {
+    return rows == 0 || cols == 0
+               ? 0
+               : ((cols - 1) * static_cast<uint64_t>(ld) + rows) * element_bytes();
+  }
+};
+struct Preference {
+  size_t workspace_bytes = 0;
+};
+
+bool known_type(cudaDataType type) {
+  return type == CUDA_R_16BF || type == CUDA_R_16F || type == CUDA_R_32F;
+}
+
+float load(const void* data, cudaDataType type, uint64_t index) {
+  if (type == CUDA_R_32F) return static_cast<const float*>(data)[index];
+  uint16_t bits;
+  std::memcpy(&bits, static_cast<const uint16_t*>(data) + index, sizeof(bits));
+  if (type == CUDA_R_16BF) {
+    __nv_bfloat16_raw raw;
+    raw.x = bits;
+    return __bfloat162float(raw);
+  }
+  __half_raw raw;
+  raw.x = bits;
+  return __half2float(raw);
+}
+
+void store(void* data, cudaDataType type, uint64_t index, float value) {
+  if (type == CUDA_R_32F) {
+    static_cast<float*>(data)[index] = value;
+    return;
+  }
+  uint16_t bits;
+  if (type == CUDA_R_16BF) {
+    bits = static_cast<__nv_bfloat16_raw>(__float2bfloat16(value)).x;
+  } else {
+    bits = static_cast<__half_raw>(__float2half_rn(value)).x;
+  }
+  std::memcpy(static_cast<uint16_t*>(data) + index, &bits, sizeof(bits));
+}
+
+// d [rows, cols] = op(a) b, column-major; one chain of float32 sums an element.
+struct Product {
+  bool transpose_a;
+  const void* a;
+  Layout a_layout;
+  const void* b;
+  Layout b_layout;
+  void* d;
+  Layout d_layout;
+
+  bool fits() const {
+    const uint64_t m = transpose_a ? a_layout.cols : a_layout.rows;
+    const uint64_t k = transpose_a ? a_layout.rows : a_layout.cols;
+    return m == d_layout.rows && k == b_layout.rows && b_layout.cols == d_layout.cols;
+  }
+  cudaError_t run() const {
+    const DeviceMemory& memory = Runtime::get().memory;
+    if (!memory.holds(const_cast<void*>(a), a_layout.span_bytes()) ||
+        !memory.holds(const_cast<void*>(b), b_layout.span_bytes()) ||
+        !memory.holds(d, d_layout.span_bytes())) {
+      return cudaErrorIllegalAddress;
+    }
+    const auto a_ld = static_cast<uint64_t>(a_layout.ld), b_ld = static_cast<uint64_t>(b_layout.ld);
+    for (uint64_t col = 0; col < d_layout.cols; ++col) {
+      for (uint64_t row = 0; row < d_layout.rows; ++row) {
+        float sum = 0;
+        for (uint64_t k = 0; k < b_layout.rows; ++k) {
+          const uint64_t at = transpose_a ? row * a_ld + k : k * a_ld + row;
+          sum += load(a, a_layout.type, at) * load(b, b_layout.type, col * b_ld + k);
+        }
+        store(d, d_layout.type, col * static_cast<uint64_t>(d_layout.ld) + row, sum);
+      }
+    }
+    return cudaSuccess;
+  }
+};
+
+template <typename Object>
+int make(const char* call_name, void** out, Object object) {
+  const Call call(call_name);
+  if (call.failed()) return kNotInitialized;
+  *out = new Object(object);
+  Runtime::get().library_handles.insert(*out);
+  return kSuccess;
+}
+template <typename Object>
+int drop(const char* call_name, void* object) {
+  const Call call(call_name);
+  if (Runtime::get().library_handles.erase(object) == 0) return kInvalidValue;
+  delete static_cast<Object*>(object);
+  return call.failed() ? kExecutionFailed : kSuccess;
+}
+bool exists(void* object) {
+  return Runtime::get().library_handles.count(object) != 0;
+}
+
+}  // namespace
+
+size_t lt_version() {
+  return 130100;
+}
+int lt_create(void** handle) {
+  return make("cublasLtCreate", handle, Handle{});
+}
+int lt_destroy(void* handle) {
+  return drop<Handle>("cublasLtDestroy", handle);
+}
+
+int lt_desc_create(void** desc, int compute_type, cudaDataType scale_type) {
+  if (compute_type != kCompute32F || scale_type != CUDA_R_32F) return kNotSupported;
+  return make("cublasLtMatmulDescCreate", desc, Desc{});
+}
+int lt_desc_destroy(void* desc) {
+  return drop<Desc>("cublasLtMatmulDescDestroy", desc);
+}
+int lt_desc_set(void* desc, int attribute, const void* value, size_t bytes) {
+  const Call call("cublasLtMatmulDescSetAttribute");
+  if (call.failed() || !exists(desc) || bytes != sizeof(int32_t)) return kInvalidValue;
+  int32_t operation = 0;
+  std::memcpy(&operation, value, sizeof(operation));
+  if (operation != 0 && operation != 1) return kInvalidValue;
+  if (attribute == 3) {  // TRANSA
+    static_cast<Desc*>(desc)->transpose_a = operation == 1;
+    return kSuccess;
+  }
+  return attribute == 4 && operation == 0 ? kSuccess : kNotSupported;  // TRANSB
+}
+
+int lt_layout_create(void** layout, cudaDataType type, uint64_t rows, uint64_t cols, int64_t ld) {
+  if (!known_type(type)) return kNotSupported;
+  if (ld < static_cast<int64_t>(rows)) return kInvalidValue;
+  return make("cublasLtMatrixLayoutCreate", layout, Layout{type, rows, cols, ld});
+}
+int lt_layout_destroy(void* layout) {
+  return drop<Layout>("cublasLtMatrixLayoutDestroy", layout);
+}
+
+int lt_preference_create(void** preference) {
+  return make("cublasLtMatmulPreferenceCreate", preference, Preference{});
+}
+int lt_preference_destroy(void* preference) {
+  return drop<Preference>("cublasLtMatmulPreferenceDestroy", preference);
+}
+int lt_preference_set(void* preference, int attribute, const void* value, size_t bytes) {
+  const Call call("cublasLtMatmulPreferenceSetAttribute");
+  if (call.failed() || !exists(preference)) return kInvalidValue;
+  if (attribute == 1 && bytes == sizeof(uint64_t)) {  // MAX_WORKSPACE_BYTES
+    std::memcpy(&static_cast<Preference*>(preference)->workspace_bytes, value, bytes);
+    return kSuccess;
+  }
+  return attribute == 3 && bytes == sizeof(uint32_t) ? kSuccess
+                                                     : kNotSupported;  // REDUCTION_SCHEME
+}
+
+int lt_heuristic(void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference,
+                 int wanted, LtHeuristic* results, int* found) {
+  const Call call("cublasLtMatmulAlgoGetHeuristic");
+  for (void* object : {handle, desc, a, b, c, d, preference}) {
+    if (!exists(object)) return kInvalidValue;
+  }
+  if (call.failed()) return kExecutionFailed;
+  *found = 0;
+  if (static_cast<Preference*>(preference)->workspace_bytes < kWorkspaceBytes) return kNotSupported;
+  for (; *found < std::min(wanted, 2); ++*found) {
+    LtHeuristic& result = results[*found];
+    result = {};
+    result.algorithm.data[0] = kAlgorithmMark + static_cast<uint64_t>(*found);
+    result.workspace_bytes = kWorkspaceBytes;
+  }
+  return kSuccess;
+}
+
+int lt_matmul(void* handle, void* desc, const void* alpha, const void* a, void* a_layout,
+              const void* b, void* b_layout, const void* beta, const void* c, void* c_layout,
+              void* d, void* d_layout, const LtAlgorithm* algorithm, void* workspace,
+              size_t workspace_bytes, cudaStream_t stream) {
+  {
+    const Call call("cublasLtMatmul");
+    for (void* object : {handle, desc, a_layout, b_layout, c_layout, d_layout}) {
+      if (!exists(object)) return kInvalidValue;
+    }
+    if (call.failed()) return kExecutionFailed;
+  }
+  float one = 0, zero = 1;
+  std::memcpy(&one, alpha, sizeof(one));
+  std::memcpy(&zero, beta, sizeof(zero));
+  if (one != 1 || zero != 0 || c != d) return kNotSupported;
+  if (algorithm == nullptr || (algorithm->data[0] & ~uint64_t{0xFFFF}) != kAlgorithmMark ||
+      workspace == nullptr || workspace_bytes < kWorkspaceBytes) {
+    return kInvalidValue;
+  }
+  const Product product = {
+      static_cast<Desc*>(desc)->transpose_a, a, *static_cast<Layout*>(a_layout), b,
+      *static_cast<Layout*>(b_layout),       d, *static_cast<Layout*>(d_layout)};
+  if (!product.fits()) return kInvalidValue;
+  Work work;
+  work.name = "cublasLtMatmul";
+  work.kernel = reinterpret_cast<const void*>(&lt_matmul);
+  work.run = [product] { return product.run(); };
+  return enqueue(stream, std::move(work)) == cudaSuccess ? kSuccess : kExecutionFailed;
+}
+
+}  // namespace pelton::cuda::emulator

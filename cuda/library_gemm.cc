@@ -1,0 +1,318 @@
+#include "cuda/library_gemm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "cuda/cuda_status.h"
+
+namespace pelton::cuda {
+namespace {
+
+constexpr int64_t kWorkspaceLimit = int64_t{32} << 20;
+constexpr int kCandidates = 8;
+constexpr int kTimedRuns = 3;
+constexpr std::string_view kCacheVersion = "pelton-gemm-1";
+
+Status library_status(int status, std::string_view what) {
+  if (status == cublaslt::kSuccess) return Status();
+  return absl::InternalError(fmt::format("{}: cuBLASLt's status {}", what, status));
+}
+
+cudaDataType data_type(ElementType type) {
+  return type == ElementType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
+}
+
+// The layouts of one product, column-major as the library has it: out [n, m] = w [k, n]^T x [k, m].
+class Layouts {
+ public:
+  explicit Layouts(const CublasLt& library) : library_(library) {}
+  ~Layouts() {
+    for (void* layout : {w, x, out}) {
+      if (layout != nullptr) library_.MatrixLayoutDestroy(layout);
+    }
+  }
+  Layouts(const Layouts&) = delete;
+  Layouts& operator=(const Layouts&) = delete;
+  Status make(const LinearParams& p) {
+    const auto m = static_cast<uint64_t>(p.m), n = static_cast<uint64_t>(p.n);
+    const auto k = static_cast<uint64_t>(p.k);
+    const cudaDataType type = data_type(p.type);
+    int status = library_.MatrixLayoutCreate(&w, type, k, n, row_elements_16(p.k));
+    if (status == 0) status = library_.MatrixLayoutCreate(&x, type, k, m, p.x_stride);
+    if (status == 0) {
+      status = library_.MatrixLayoutCreate(&out, p.out_f32 ? CUDA_R_32F : type, n, m, p.out_stride);
+    }
+    return library_status(status, "describing a product");
+  }
+  void* w = nullptr;
+  void* x = nullptr;
+  void* out = nullptr;
+
+ private:
+  const CublasLt& library_;
+};
+
+StatusOr<Event> make_timing_event() {
+  cudaEvent_t event = nullptr;
+  PELTON_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "creating an event");
+  return Event(event);
+}
+
+std::string to_hex(const cublaslt::Algorithm& algorithm) {
+  std::string out;
+  for (const uint64_t word : algorithm.data) out += fmt::format("{:016x}", word);
+  return out;
+}
+bool from_hex(const std::string& text, cublaslt::Algorithm& out) {
+  if (text.size() != 128) return false;
+  for (int i = 0; i < 8; ++i) {
+    if (std::sscanf(text.substr(static_cast<size_t>(16 * i), 16).c_str(), "%16lx", &out.data[i]) !=
+        1) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int LibraryGemm::bucket(int m) {
+  int size = 16;
+  while (size < m) size *= 2;
+  return size;
+}
+
+StatusOr<std::unique_ptr<LibraryGemm>> LibraryGemm::make(const CublasLt& library, ElementType type,
+                                                         cudaStream_t stream,
+                                                         std::string cache_file, std::string card) {
+  std::unique_ptr<LibraryGemm> out(
+      new LibraryGemm(library, type, stream, std::move(cache_file), std::move(card)));
+  PELTON_RETURN_IF_ERROR(out->open());
+  out->load();
+  return out;
+}
+
+LibraryGemm::LibraryGemm(const CublasLt& library, ElementType type, cudaStream_t stream,
+                         std::string cache_file, std::string card)
+    : library_(library),
+      type_(type),
+      stream_(stream),
+      cache_file_(std::move(cache_file)),
+      card_(std::move(card)) {}
+
+LibraryGemm::~LibraryGemm() {
+  if (preference_ != nullptr) library_.MatmulPreferenceDestroy(preference_);
+  if (desc_ != nullptr) library_.MatmulDescDestroy(desc_);
+  if (handle_ != nullptr) library_.Destroy(handle_);
+}
+
+Status LibraryGemm::open() {
+  const auto ok = [](int status) { return library_status(status, "starting cuBLASLt"); };
+  PELTON_RETURN_IF_ERROR(ok(library_.Create(&handle_)));
+  PELTON_RETURN_IF_ERROR(ok(library_.MatmulDescCreate(&desc_, cublaslt::kCompute32F, CUDA_R_32F)));
+  const int32_t transposed = cublaslt::kOpT;
+  PELTON_RETURN_IF_ERROR(ok(library_.MatmulDescSetAttribute(desc_, cublaslt::kDescTransA,
+                                                            &transposed, sizeof(transposed))));
+  PELTON_RETURN_IF_ERROR(ok(library_.MatmulPreferenceCreate(&preference_)));
+  const uint64_t limit = kWorkspaceLimit;
+  PELTON_RETURN_IF_ERROR(ok(library_.MatmulPreferenceSetAttribute(
+      preference_, cublaslt::kPrefMaxWorkspaceBytes, &limit, sizeof(limit))));
+  const uint32_t ordered = cublaslt::kOrderedReductions;
+  PELTON_RETURN_IF_ERROR(ok(library_.MatmulPreferenceSetAttribute(
+      preference_, cublaslt::kPrefReductionSchemeMask, &ordered, sizeof(ordered))));
+  PELTON_ASSIGN_OR_RETURN(start_, make_timing_event());
+  PELTON_ASSIGN_OR_RETURN(stop_, make_timing_event());
+  return Status();
+}
+
+std::vector<cublaslt::Heuristic> LibraryGemm::candidates(const LinearParams& params) {
+  Layouts layouts(library_);
+  if (!layouts.make(params).ok()) return {};
+  std::vector<cublaslt::Heuristic> results(kCandidates);
+  int found = 0;
+  const int status = library_.MatmulAlgoGetHeuristic(handle_, desc_, layouts.w, layouts.x,
+                                                     layouts.out, layouts.out, preference_,
+                                                     kCandidates, results.data(), &found);
+  results.resize(static_cast<size_t>(status == cublaslt::kSuccess ? found : 0));
+  std::erase_if(results, [](const cublaslt::Heuristic& h) {
+    return h.state != 0 || h.workspace_bytes > static_cast<size_t>(kWorkspaceLimit);
+  });
+  return results;
+}
+
+Status LibraryGemm::multiply(const LinearParams& params, const Choice& choice, void* workspace) {
+  if (!choice.library) return cuda_status(linear(params, stream_), "linear");
+  Layouts layouts(library_);
+  PELTON_RETURN_IF_ERROR(layouts.make(params));
+  const float one = 1, zero = 0;
+  // C is not read: beta is 0.
+  return library_status(
+      library_.Matmul(handle_, desc_, &one, params.weights, layouts.w, params.x, layouts.x, &zero,
+                      params.out, layouts.out, params.out, layouts.out, &choice.algorithm,
+                      workspace, choice.workspace_bytes, stream_),
+      "a product by cuBLASLt");
+}
+
+StatusOr<float> LibraryGemm::time(const LinearParams& params, const Choice& choice,
+                                  void* workspace) {
+  float best = 0;
+  for (int run = 0; run <= kTimedRuns; ++run) {  // the first warms up
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(start_.get(), stream_), "timing a product");
+    PELTON_RETURN_IF_ERROR(multiply(params, choice, workspace));
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(stop_.get(), stream_), "timing a product");
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(stop_.get()), "timing a product");
+    float ms = 0;
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventElapsedTime(&ms, start_.get(), stop_.get()),
+                                "timing a product");
+    if (run == 1 || (run > 1 && ms < best)) best = ms;
+  }
+  return best * 1000;
+}
+
+// A candidate that the library offers and then refuses is passed over; the device's errors are not.
+StatusOr<LibraryGemm::Choice> LibraryGemm::measure(const LinearParams& params, void* workspace) {
+  Choice best;
+  PELTON_ASSIGN_OR_RETURN(float best_us, time(params, best, workspace));
+  for (const cublaslt::Heuristic& candidate : candidates(params)) {
+    const Choice choice = {true, candidate.algorithm, candidate.workspace_bytes};
+    const StatusOr<float> us = time(params, choice, workspace);
+    if (!us.ok()) {
+      PELTON_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_), "timing a product");
+      continue;
+    }
+    if (*us < best_us) {
+      best = choice;
+      best_us = *us;
+    }
+  }
+  return best;
+}
+
+Status LibraryGemm::tune(const Shape& shape, const void* weights, int max_m,
+                         std::shared_ptr<DeviceArena> arena) {
+  const int last = bucket(max_m);
+  const auto known = [&](int size) { return choices_.count({shape, size}) != 0; };
+  bool missing = false;
+  for (int size = bucket(kMinRows); size <= last; size *= 2) missing = missing || !known(size);
+  if (!missing || max_m < kMinRows) return Status();
+
+  const int64_t x_bytes = int64_t{2} * last * row_elements_16(shape.k);
+  const int64_t out_bytes = int64_t{shape.out_f32 ? 4 : 2} * last * shape.n;
+  PELTON_ASSIGN_OR_RETURN(const DevicePiece x, arena->allocate_at_end(x_bytes));
+  PELTON_ASSIGN_OR_RETURN(const DevicePiece out, arena->allocate_at_end(out_bytes));
+  PELTON_ASSIGN_OR_RETURN(const DevicePiece workspace, arena->allocate_at_end(kWorkspaceLimit));
+  PELTON_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(x.data(), 0, static_cast<size_t>(x_bytes), stream_),
+                              "timing products");
+  LinearParams params;
+  params.type = type_;
+  params.weights = weights;
+  params.x = x.data();
+  params.x_stride = row_elements_16(shape.k);
+  params.out = out.data();
+  params.out_stride = shape.n;
+  params.out_f32 = shape.out_f32;
+  params.n = shape.n;
+  params.k = shape.k;
+  Status status;
+  for (int size = bucket(kMinRows); size <= last && status.ok(); size *= 2) {
+    if (known(size)) continue;
+    params.m = size;
+    StatusOr<Choice> choice = measure(params, workspace.data());
+    status = choice.status();
+    if (choice.ok()) choices_[{shape, size}] = *choice;
+    changed_ = true;
+  }
+  const Status waited = cuda_status(cudaStreamSynchronize(stream_), "timing products");
+  return status.ok() ? waited : status;
+}
+
+Status LibraryGemm::reserve(std::shared_ptr<DeviceArena> arena) {
+  size_t bytes = 0;
+  for (const auto& [key, choice] : choices_) bytes = std::max(bytes, choice.workspace_bytes);
+  PELTON_ASSIGN_OR_RETURN(workspace_, arena->allocate(static_cast<int64_t>(bytes)));
+  return Status();
+}
+
+StatusOr<bool> LibraryGemm::run(const LinearParams& params) {
+  // The library's choice was made for rows that start at 16 bytes, and it adds no float32 bias.
+  const auto aligned = [](const void* data, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 8 == 0;
+  };
+  const bool fits = params.format == WeightFormat::k16Bit && params.bias == nullptr &&
+                    params.m >= kMinRows && aligned(params.x, params.x_stride) &&
+                    aligned(params.out, params.out_stride);
+  if (!fits) return false;
+  const auto found = choices_.find({{params.n, params.k, params.out_f32}, bucket(params.m)});
+  if (found == choices_.end() || !found->second.library ||
+      found->second.workspace_bytes > static_cast<size_t>(workspace_.bytes())) {
+    return false;
+  }
+  PELTON_RETURN_IF_ERROR(multiply(params, found->second, workspace_.data()));
+  return true;
+}
+
+int LibraryGemm::chosen() const {
+  return static_cast<int>(std::count_if(choices_.begin(), choices_.end(),
+                                        [](const auto& entry) { return entry.second.library; }));
+}
+
+std::string LibraryGemm::cache_header() const {
+  return fmt::format("{} {} {} {}", kCacheVersion, library_.GetVersion(),
+                     type_ == ElementType::kBF16 ? "bf16" : "f16", card_);
+}
+
+// One line a choice: n k out_f32 bucket library workspace algorithm. The first line says what they
+// were measured with; of another card or library, or where a line makes no sense, none counts.
+void LibraryGemm::load() {
+  if (cache_file_.empty()) return;
+  std::ifstream file(cache_file_);
+  std::string line;
+  if (!std::getline(file, line) || line != cache_header()) return;
+  std::map<Key, Choice> read;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    int out_f32 = 0, library = 0;
+    Key key;
+    Choice choice;
+    std::string hex;
+    if (!(words >> key.shape.n >> key.shape.k >> out_f32 >> key.bucket >> library >>
+          choice.workspace_bytes >> hex) ||
+        !from_hex(hex, choice.algorithm) ||
+        choice.workspace_bytes > static_cast<size_t>(kWorkspaceLimit)) {
+      return;
+    }
+    key.shape.out_f32 = out_f32 != 0;
+    choice.library = library != 0;
+    read[key] = choice;
+  }
+  choices_ = std::move(read);
+}
+
+void LibraryGemm::save() const {
+  if (cache_file_.empty() || !changed_) return;
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::create_directories(fs::path(cache_file_).parent_path(), error);
+  const std::string part = cache_file_ + ".part";
+  {
+    std::ofstream file(part);
+    file << cache_header() << '\n';
+    for (const auto& [key, choice] : choices_) {
+      file << fmt::format("{} {} {} {} {} {} {}\n", key.shape.n, key.shape.k,
+                          static_cast<int>(key.shape.out_f32), key.bucket,
+                          static_cast<int>(choice.library), choice.workspace_bytes,
+                          to_hex(choice.algorithm));
+    }
+    if (!file) return;
+  }
+  fs::rename(part, cache_file_, error);
+  changed_ = false;
+}
+
+}  // namespace pelton::cuda

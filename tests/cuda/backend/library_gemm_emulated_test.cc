@@ -1,0 +1,198 @@
+// Products by cuBLASLt (emulated): right, measured once and remembered, its errors told.
+#include "cuda/library_gemm.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "cuda/emulator/cublaslt.h"
+#include "cuda/emulator/emulator.h"
+#include "tests/cuda/backend/cuda_fixture.h"
+#include "tests/cuda/backend/emulated_cublaslt.h"
+#include "tests/cuda/kernels/device_array.h"
+#include "tests/model/decoder_driver.h"
+#include "tests/model/tiny_models.h"
+#include "tests/support/temp_dir.h"
+
+namespace pelton::cuda::test {
+
+const CublasLt& emulated_cublaslt() {
+  static const CublasLt table = {
+      emulator::lt_version,
+      emulator::lt_create,
+      emulator::lt_destroy,
+      emulator::lt_desc_create,
+      emulator::lt_desc_destroy,
+      emulator::lt_desc_set,
+      emulator::lt_layout_create,
+      emulator::lt_layout_destroy,
+      emulator::lt_preference_create,
+      emulator::lt_preference_destroy,
+      emulator::lt_preference_set,
+      [](void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference, int wanted,
+         cublaslt::Heuristic* results, int* found) {
+        return emulator::lt_heuristic(handle, desc, a, b, c, d, preference, wanted,
+                                      reinterpret_cast<emulator::LtHeuristic*>(results), found);
+      },
+      [](void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b,
+         void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
+         const cublaslt::Algorithm* algorithm, void* workspace, size_t workspace_bytes,
+         cudaStream_t stream) {
+        return emulator::lt_matmul(handle, desc, alpha, a, a_layout, b, b_layout, beta, c, c_layout,
+                                   d, d_layout,
+                                   reinterpret_cast<const emulator::LtAlgorithm*>(algorithm),
+                                   workspace, workspace_bytes, stream);
+      }};
+  return table;
+}
+
+namespace {
+
+constexpr int kN = 48, kK = 96, kMaxM = 40;
+
+struct Fixture {
+  pelton::test::CudaCard card;
+  Stream stream = *make_stream();
+  std::shared_ptr<DeviceArena> arena = *DeviceArena::take(int64_t{128} << 20, true);
+  std::vector<float> w = as_elements(ElementType::kBF16, random_values(kN* kK, 1, 0.2F));
+  DeviceArray<uint16_t> weights{padded()};
+
+  std::vector<uint16_t> padded() const {
+    std::vector<float> rows(static_cast<size_t>(kN) * row_elements_16(kK), 0.0F);
+    for (int n = 0; n < kN; ++n) {
+      std::copy_n(w.begin() + n * kK, kK, rows.begin() + n * row_elements_16(kK));
+    }
+    return to_elements(ElementType::kBF16, rows);
+  }
+  std::unique_ptr<LibraryGemm> gemm(const std::string& cache = "") const {
+    return *LibraryGemm::make(emulated_cublaslt(), ElementType::kBF16, stream.get(), cache, "card");
+  }
+  Status tune(LibraryGemm& gemm) const {
+    PELTON_RETURN_IF_ERROR(gemm.tune({kN, kK, false}, weights.data(), kMaxM, arena));
+    return gemm.reserve(arena);
+  }
+};
+
+struct Product {
+  std::vector<float> x, out;
+  bool by_library = false;
+};
+Product multiply(const Fixture& fixture, LibraryGemm& gemm, int m) {
+  Product product;
+  product.x = as_elements(ElementType::kBF16, random_values(static_cast<size_t>(m) * kK, 2));
+  const DeviceArray<uint16_t> x(to_elements(ElementType::kBF16, product.x));
+  const DeviceArray<uint16_t> out(static_cast<size_t>(m) * kN);
+  LinearParams p;
+  p.weights = fixture.weights.data();
+  p.x = x.data();
+  p.x_stride = kK;
+  p.out = out.data();
+  p.out_stride = kN;
+  p.m = m;
+  p.n = kN;
+  p.k = kK;
+  const StatusOr<bool> done = gemm.run(p);
+  REQUIRE(done.ok());
+  product.by_library = *done;
+  must(cudaDeviceSynchronize());
+  if (product.by_library) product.out = to_floats(ElementType::kBF16, out.host());
+  return product;
+}
+
+int64_t calls_of_tuning(const Fixture& fixture, LibraryGemm& gemm) {
+  const int64_t before = emulator::calls();
+  REQUIRE(fixture.tune(gemm).ok());
+  return emulator::calls() - before;
+}
+
+}  // namespace
+
+TEST_CASE("cuBLASLt's products equal float64 for each size of batch") {
+  const Fixture fixture;
+  const std::unique_ptr<LibraryGemm> gemm = fixture.gemm();
+  REQUIRE(fixture.tune(*gemm).ok());
+  REQUIRE(gemm->chosen() > 0);  // the emulator's own kernels take far longer than its library
+  for (const int m : {9, 16, 17, 40}) {
+    const Product product = multiply(fixture, *gemm, m);
+    REQUIRE(product.by_library);
+    std::vector<double> expected;
+    for (int r = 0; r < m; ++r) {
+      for (int n = 0; n < kN; ++n) {
+        double sum = 0;
+        for (int k = 0; k < kK; ++k) {
+          sum += static_cast<double>(product.x[static_cast<size_t>(r * kK + k)]) *
+                 fixture.w[static_cast<size_t>(n * kK + k)];
+        }
+        expected.push_back(sum);
+      }
+    }
+    check_close(product.out, expected, element_tolerance(ElementType::kBF16), 1e-4);
+  }
+}
+
+TEST_CASE("Few rows and shapes that were not tuned stay with the own kernels") {
+  const Fixture fixture;
+  const std::unique_ptr<LibraryGemm> gemm = fixture.gemm();
+  CHECK_FALSE(multiply(fixture, *gemm, 16).by_library);
+  REQUIRE(fixture.tune(*gemm).ok());
+  CHECK_FALSE(multiply(fixture, *gemm, 8).by_library);
+  CHECK_FALSE(multiply(fixture, *gemm, 100).by_library);  // beyond the largest batch
+}
+
+TEST_CASE("Choices are measured once and read from the file by the next run") {
+  const Fixture fixture;
+  const TempDir folder;
+  const std::string file = (folder.path() / "choices" / "gemm.txt").string();
+  const std::unique_ptr<LibraryGemm> first = fixture.gemm(file);
+  REQUIRE(calls_of_tuning(fixture, *first) > 20);
+  first->save();
+  const std::unique_ptr<LibraryGemm> second = fixture.gemm(file);
+  CHECK(second->chosen() == first->chosen());
+  CHECK(calls_of_tuning(fixture, *second) <= 2);  // memory for the workspace
+
+  std::ofstream(file, std::ios::app) << "48 96 nonsense\n";
+  CHECK(fixture.gemm(file)->chosen() == 0);
+  std::ofstream(file) << "of another version\n";
+  CHECK(fixture.gemm(file)->chosen() == 0);
+}
+
+TEST_CASE(
+    "Each call that fails while products are timed is told or passed over and leaks nothing") {
+  int failures = 0;
+  for (int64_t n = 1;; n += 4) {
+    const Fixture fixture;
+    emulator::fail_call(n, cudaErrorUnknown);
+    auto gemm = LibraryGemm::make(emulated_cublaslt(), ElementType::kBF16, fixture.stream.get(), "",
+                                  "card");
+    Status status = gemm.status();
+    if (gemm.ok()) status = fixture.tune(**gemm);
+    const bool planted = !emulator::failed_call().empty();
+    emulator::fail_call(0, cudaSuccess);
+    if (!planted) break;
+    failures += !status.ok();
+    if (status.ok()) multiply(fixture, **gemm, 16);
+  }
+  CHECK(failures > 10);
+}
+
+TEST_CASE(
+    "A model whose products go to the library gives the own kernels' logits within its type") {
+  const pelton::TinyConfig config = pelton::tiny_configs().front();
+  const std::vector<TokenId> tokens = pelton::random_tokens(40, 200, 3);
+  std::vector<std::vector<float>> logits;
+  for (const bool batch_invariant : {true, false}) {
+    const pelton::test::CudaCard card;
+    CudaOptions options = pelton::test::CudaCard::default_options();
+    options.batch_invariant = batch_invariant;
+    options.cublaslt = &emulated_cublaslt();
+    const auto backend = card.backend(options);
+    StatusOr<LoadedModel> model = pelton::load_tiny(config.json, *backend);
+    INFO(model.status().ToString());
+    REQUIRE(model.ok());
+    logits.push_back(pelton::DecoderDriver(*model, *backend).run(tokens, 40));
+  }
+  CHECK(logits[0] != logits[1]);  // another order of sums: it was the library
+  CHECK(pelton::relative_error(logits[1], logits[0], 200) < 6e-2);
+}
+
+}  // namespace pelton::cuda::test
