@@ -1,6 +1,7 @@
 #include "cuda/kernels/attention_plan.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace pelton::cuda {
@@ -50,10 +51,15 @@ class Planner {
     const size_t first_merge = merges_.size();
     for (const Tile& tile : tiles_) add_tile(tile, per_item);
     if (batch_.pad) pad(kind, before, first_merge);
-    std::stable_sort(plan_.items.begin() + static_cast<int64_t>(before), plan_.items.end(),
-                     [](const AttentionItem& a, const AttentionItem& b) {
-                       return a.end_split - a.first_split > b.end_split - b.first_split;
-                     });
+    // The longest first, so that none is left for the end.
+    std::sort(plan_.items.begin() + static_cast<int64_t>(before), plan_.items.end(),
+              [](const AttentionItem& a, const AttentionItem& b) {
+                const auto key = [](const AttentionItem& item) {
+                  return std::tuple(item.first_split - item.end_split, item.token, item.first_row,
+                                    item.first_split);
+                };
+                return key(a) < key(b);
+              });
     return static_cast<int>(plan_.items.size() - before);
   }
 
