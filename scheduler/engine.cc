@@ -12,6 +12,7 @@
 #include "scheduler/engine_request.h"
 #include "scheduler/request_check.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/step_bound.h"
 
 namespace pelton {
 namespace {
@@ -71,6 +72,7 @@ class Engine::Impl {
 
   EngineInbox& inbox() { return inbox_; }
   const Scheduler& scheduler() const { return scheduler_; }
+  const StepBound& step_bound() const { return step_bound_; }
   // Unique in the process, as core/ids.h says: a front end's map holds requests of all engines.
   static RequestId mint() {
     static std::atomic<uint64_t> next{1};
@@ -101,6 +103,7 @@ class Engine::Impl {
   const bool overlap_;
   Scheduler scheduler_;
   EngineInbox inbox_;
+  StepBound step_bound_;
   std::thread thread_;
 
   // Engine thread only, from here on.
@@ -111,6 +114,7 @@ class Engine::Impl {
   std::vector<SampleRow> sample_rows_;   // of the last sample()
   std::vector<DrawnRow> rows_;           // [sample_rows_]
   bool in_flight_ = false;               // that sample() is not collected yet
+  int64_t work_ = 0;                     // of the step enqueued last
   std::vector<EngineRequest*> touched_;  // have output in this step
   std::vector<RequestId> ended_;         // in this step
 };
@@ -129,8 +133,13 @@ bool Engine::Impl::step() {
 // sequences count a token each that is still being drawn. One that ends with that token has been
 // computed once too often, but is sampled no more; nothing of it is shown or counted.
 void Engine::Impl::advance() {
+  const TimePoint began = clock_->now();
   const StepPlan& plan = scheduler_.schedule();
   const bool computes = !plan.empty();
+  // With overlap the step before is waited for as well.
+  const int64_t work_before = in_flight_ ? work_ : 0;
+  work_ = step_work(plan);
+  step_bound_.begin(std::max(work_, work_before));
   Status status = computes ? launch(plan) : absl::OkStatus();
   if (status.ok()) status = finish();
   // The device's errors end all that is in flight; nothing of the step becomes visible then.
@@ -143,6 +152,7 @@ void Engine::Impl::advance() {
     if (!status.ok()) fail_all(status);
     ++stats_.steps;
   }
+  step_bound_.end(clock_->now() - began);
 }
 
 Status Engine::Impl::launch(const StepPlan& plan) {
@@ -185,18 +195,7 @@ void Engine::Impl::take_mail() {
 void Engine::Impl::admit(EngineInbox::Submission submission) {
   Request& request = submission.request;
   if (request.arrival == TimePoint{}) request.arrival = clock_->now();
-  SequenceSpec spec;
-  spec.id = sequence_of(request.id);
-  for (const PromptSpan& span : request.prompt) {
-    spec.prompt.insert(spec.prompt.end(), span.tokens.begin(), span.tokens.end());
-  }
-  spec.max_tokens = request.params.max_tokens;
-  spec.priority = request.priority;
-  spec.tenant = std::move(request.tenant);
-  spec.adapter = request.adapter;
-  spec.deadline = request.deadline;
-  spec.use_prefix_cache = request.use_prefix_cache;
-  spec.score_prompt = request.params.prompt_logprobs >= 0;
+  SequenceSpec spec = sequence_spec(request);
 
   std::unique_ptr<TextStream> text;
   if (text_ != nullptr) {
@@ -393,6 +392,9 @@ int Engine::max_sequence_tokens() const {
 }
 TimePoint Engine::heartbeat() const {
   return impl_->inbox().heartbeat();
+}
+Duration Engine::step_allowance() const {
+  return impl_->step_bound().allowance();
 }
 Status Engine::health() const {
   return impl_->inbox().health();

@@ -89,6 +89,9 @@ class Engine {
   int max_sequence_tokens() const;
   // Time of the last completed step, or now when idle: liveness is judged by it.
   TimePoint heartbeat() const;
+  // How long the step at hand may take before it counts as stuck: three times the longest so far,
+  // more where it is larger than they were; Duration::max() before the first.
+  Duration step_allowance() const;
   // Not OK once the device failed: everything in flight ended UNAVAILABLE, nothing is accepted.
   Status health() const;
 

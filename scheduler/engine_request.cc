@@ -12,6 +12,22 @@ bool contains(std::span<const TokenId> ids, TokenId id) {
 
 }  // namespace
 
+SequenceSpec sequence_spec(Request& request) {
+  SequenceSpec spec;
+  spec.id = SequenceId(request.id.value);
+  for (const PromptSpan& span : request.prompt) {
+    spec.prompt.insert(spec.prompt.end(), span.tokens.begin(), span.tokens.end());
+  }
+  spec.max_tokens = request.params.max_tokens;
+  spec.priority = request.priority;
+  spec.tenant = std::move(request.tenant);
+  spec.adapter = request.adapter;
+  spec.deadline = request.deadline;
+  spec.use_prefix_cache = request.use_prefix_cache;
+  spec.score_prompt = request.params.prompt_logprobs >= 0;
+  return spec;
+}
+
 EngineRequest::EngineRequest(const Request& request, std::shared_ptr<OutputSink> sink,
                              std::span<const TokenId> eos, std::unique_ptr<TextStream> text)
     : params_(request.params),

@@ -14,9 +14,12 @@
 #include "core/request.h"
 #include "model/model_runner.h"
 #include "scheduler/engine.h"
-#include "scheduler/sequence.h"
+#include "scheduler/scheduler.h"
 
 namespace pelton {
+
+// The request as the scheduler sees it; takes what it can from it.
+SequenceSpec sequence_spec(Request& request);
 
 class EngineRequest {
  public:

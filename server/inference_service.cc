@@ -247,8 +247,10 @@ Status InferenceService::Impl::detokenize(
 bool InferenceService::Impl::ready() const {
   if (draining_ || models_->all().empty()) return false;
   return std::all_of(models_->all().begin(), models_->all().end(), [this](const auto& model) {
-    return model->engine().health().ok() &&
-           clock_->now() - model->engine().heartbeat() < options_.stalled_after;
+    const Duration allowed =
+        std::min(options_.stalled_after,
+                 std::max(options_.stalled_at_least, model->engine().step_allowance()));
+    return model->engine().health().ok() && clock_->now() - model->engine().heartbeat() < allowed;
   });
 }
 

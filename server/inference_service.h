@@ -58,7 +58,9 @@ struct InferenceServiceOptions {
   // Requests that are being tokenised or rendered; beyond: RESOURCE_EXHAUSTED before any work.
   int max_tokenizing_requests = 256;
   int64_t max_tokenizing_bytes = int64_t{64} << 20;  // of their messages
-  // An engine that has work and completes no step for so long is not healthy.
+  // An engine that has work and completes no step is not ready once the step takes longer than it
+  // may (Engine::step_allowance), but not before and not after these.
+  Duration stalled_at_least = std::chrono::seconds(2);
   Duration stalled_after = std::chrono::seconds(30);
 };
 

@@ -316,4 +316,28 @@ TEST_CASE("the heartbeat is now when idle and stands still while a step is stuck
   CHECK(h.engine->heartbeat() == h.clock.now());
 }
 
+TEST_CASE("a step may take three times the longest and more where it is larger") {
+  using std::chrono::seconds;
+  EngineHarness h;
+  CHECK(h.engine->step_allowance() == Duration::max());
+  // Asks for one step of a prompt of that length and one of a single token; gives what the first
+  // was allowed.
+  const auto ask = [&h](int length, TokenId token, Duration each_step) {
+    std::optional<Duration> allowed;
+    h.model->before_forward = [&, each_step](const Batch&) {
+      if (!allowed) allowed = h.engine->step_allowance();
+      h.clock.advance(each_step);
+      return absl::OkStatus();
+    };
+    h.ask(h.request(std::vector<TokenId>(static_cast<size_t>(length), token), 2));
+    return *allowed;
+  };
+  CHECK(ask(10, 3, seconds(1)) == Duration::max());
+  CHECK(ask(10, 4, seconds(1)) == seconds(3));
+  const Duration larger = ask(40, 5, seconds(1));  // four times, and it looks further back
+  CHECK((larger >= seconds(12) && larger < seconds(13)));
+  CHECK(ask(10, 7, seconds(4)) == seconds(3));
+  CHECK(ask(40, 9, seconds(1)) == seconds(12));  // as long as one was
+}
+
 }  // namespace pelton

@@ -1,6 +1,7 @@
 // How requests end other than by their answer: cancels, deadlines, full queues, drains, failures.
 #include <future>
 #include <random>
+#include <thread>
 
 #include "tests/support/service_fixture.h"
 
@@ -255,6 +256,24 @@ TEST_CASE("a step that never ends makes the service not ready") {
   CHECK(eventually([&] { return !f.service->ready(); }));
   f.model->gate.open();
   CHECK(eventually([&] { return f.service->ready(); }));
+}
+
+TEST_CASE("a step that takes far longer than those before it is stuck and a first one is not") {
+  ServiceFixture f({}, {.stalled_at_least = std::chrono::milliseconds(20)});
+  for (const bool first : {true, false}) {
+    f.model->gate.close();
+    const auto sink = std::make_shared<CollectingSink>();
+    auto call = f.start(ids(5), sink).value();
+    if (first) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      CHECK(f.service->ready());
+    } else {
+      CHECK(eventually([&] { return !f.service->ready(); }));
+    }
+    f.model->gate.open();
+    CHECK(eventually([&] { return sink->finished() == 1; }));
+    CHECK(eventually([&] { return f.service->ready(); }));
+  }
 }
 
 }  // namespace pelton

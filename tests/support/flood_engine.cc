@@ -166,6 +166,9 @@ int Engine::max_sequence_tokens() const {
 TimePoint Engine::heartbeat() const {
   return impl_->now();
 }
+Duration Engine::step_allowance() const {
+  return Duration::max();
+}
 Status Engine::health() const {
   return absl::OkStatus();
 }
