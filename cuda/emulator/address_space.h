@@ -15,6 +15,8 @@ inline constexpr uintptr_t kSharedBase = 0x3000'0000'0000;
 inline constexpr size_t kSharedStride = size_t{1} << 20;  // one host thread's part
 inline constexpr size_t kSharedParts = 256;
 
+inline constexpr uintptr_t kShadowBase = 0x4000'0000'0000;  // what tracing knows of global memory
+
 inline bool is_global(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) - kGlobalBase < kGlobalBytes;
 }

@@ -1,7 +1,9 @@
 #include "cuda/emulator/launch.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -47,10 +49,34 @@ cudaError_t check_launch(const void* kernel, dim3 grid, dim3 block, size_t share
   return cudaSuccess;
 }
 
+// Whether something is mapped there.
+bool is_mapped(uintptr_t address) {
+  constexpr uintptr_t kPage = 4096;
+  unsigned char resident = 0;
+  return mincore(reinterpret_cast<void*>(address / kPage * kPage), 1, &resident) == 0;
+}
+
 }  // namespace
 
+const void* host_pointer_in(const void* argument, size_t bytes) {
+  // Where programs, heaps and libraries lie on Linux; few other values look like that.
+  constexpr uintptr_t kLowest = 0x5000'0000'0000;
+  constexpr uintptr_t kEnd = 0x8000'0000'0000;
+  const auto begin = reinterpret_cast<uintptr_t>(argument);
+  for (uintptr_t at = (begin + 7) / 8 * 8; at + 8 <= begin + bytes; at += 8) {
+    uintptr_t word = 0;
+    std::memcpy(&word, reinterpret_cast<const void*>(at), sizeof(word));
+    // A small number below padding that kept a pointer's upper half is none either.
+    const bool small = (word & 0xffff'ffff) < (16u << 20);
+    if (word < kLowest || word >= kEnd || small || !is_mapped(word)) continue;
+    if (!is_pinned(reinterpret_cast<const void*>(word))) return reinterpret_cast<const void*>(word);
+  }
+  return nullptr;
+}
+
 cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
-                          cudaStream_t stream, std::function<void()> body) {
+                          cudaStream_t stream, std::function<void()> body,
+                          const void* host_pointer) {
   const cudaError_t invalid = check_launch(kernel, grid, block, shared_bytes);
   if (invalid != cudaSuccess) {
     set_fault({invalid, "invalid launch",
@@ -66,6 +92,15 @@ cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shar
   work.grid = grid;
   work.block = block;
   work.shared_bytes = shared_bytes;
+  if (host_pointer != nullptr) {
+    work.run = [name = work.name, host_pointer] {
+      set_fault(
+          {cudaErrorIllegalAddress, "host memory",
+           fmt::format("host memory: an argument of {} points to it ({})", name, host_pointer)});
+      return cudaErrorIllegalAddress;
+    };
+    return enqueue(stream, std::move(work));
+  }
   work.run = [name = work.name, grid, block, shared_bytes, body = std::move(body)] {
     return run_grid(name, grid, block, shared_bytes, body);
   };

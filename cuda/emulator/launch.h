@@ -9,9 +9,15 @@
 namespace pelton::cuda::emulator {
 
 // `body` runs the kernel once for the current thread of the current block. Checks the limits of the
-// card (cudaErrorInvalidValue, cudaErrorInvalidConfiguration), then enqueues.
+// card (cudaErrorInvalidValue, cudaErrorInvalidConfiguration), then enqueues. With `host_pointer`,
+// the work fails when it runs.
 cudaError_t launch_kernel(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
-                          cudaStream_t stream, std::function<void()> body);
+                          cudaStream_t stream, std::function<void()> body,
+                          const void* host_pointer = nullptr);
+
+// A pointer to host memory among the words of a kernel's argument, which a card could not follow
+// (pinned memory it could); null if there is none.
+const void* host_pointer_in(const void* argument, size_t bytes);
 
 // What cudaFuncSetAttribute says: this kernel may have that much dynamic shared memory.
 void allow_dynamic_shared(const void* kernel, size_t bytes);

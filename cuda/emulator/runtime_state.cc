@@ -234,4 +234,14 @@ cudaError_t record_error(cudaError_t error) {
   return error;
 }
 
+bool is_pinned(const void* address) {
+  Runtime& runtime = Runtime::get();
+  std::lock_guard lock(runtime.mutex);
+  const auto* byte = static_cast<const char*>(address);
+  auto after = runtime.pinned.upper_bound(const_cast<void*>(address));
+  if (after == runtime.pinned.begin()) return false;
+  --after;
+  return byte < static_cast<const char*>(after->first) + after->second;
+}
+
 }  // namespace pelton::cuda::emulator

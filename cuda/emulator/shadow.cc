@@ -12,11 +12,14 @@
 namespace pelton::cuda::emulator {
 namespace {
 
-// Address space only: pages come when they are touched.
+// Address space only: pages come when they are touched. Away from where programs and heaps lie.
 void* reserve(size_t bytes) {
-  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) {
+  static uintptr_t next = kShadowBase;
+  void* wanted = reinterpret_cast<void*>(next);
+  void* mapped = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  next += bytes;
+  if (mapped != wanted) {
     std::perror("emulator: shadow memory");
     std::abort();
   }

@@ -28,4 +28,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work);
 // cudaGetLastError returns. Gives back its argument.
 cudaError_t record_error(cudaError_t error);
 
+// Whether the address lies in memory of cudaMallocHost, which kernels may read and write.
+bool is_pinned(const void* address);
+
 }  // namespace pelton::cuda::emulator

@@ -206,11 +206,17 @@ template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "one argument for each parameter");
+  std::tuple<std::remove_cv_t<P>...> values(std::forward<A>(args)...);
+  const void* stray = std::apply(
+      [](const auto&... value) {
+        const void* found = nullptr;
+        ((found = found ? found : emulator::host_pointer_in(&value, sizeof(value))), ...);
+        return found;
+      },
+      values);
   return emulator::launch_kernel(
       reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
-      [kernel, values = std::tuple<std::remove_cv_t<P>...>(std::forward<A>(args)...)] {
-        std::apply(kernel, values);
-      });
+      [kernel, values = std::move(values)] { std::apply(kernel, values); }, stray);
 }
 
 template <class... P>

@@ -192,6 +192,20 @@ TEST_CASE("Memory that was freed cannot be read") {
   CHECK_THAT(take_fault(), Contains("illegal address"));
 }
 
+TEST_CASE("A pointer to host memory is an illegal address and one to pinned memory is not") {
+  const Quiet quiet;
+  const std::vector<int> host(64, 3);
+  const DeviceBuffer<int> out(64);
+  int* pinned = nullptr;
+  REQUIRE(cudaMallocHost(reinterpret_cast<void**>(&pinned), 256) == cudaSuccess);
+  std::fill_n(pinned, 64, 5);
+  REQUIRE(run_kernel(read_one, 1, 64, 0, pinned, out.get()) == cudaSuccess);
+  CHECK(out.host()[63] == 5);
+  CHECK(launch(read_one, 1, 64, 0, nullptr, host.data(), out.get()) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
+  CHECK_THAT(take_fault(), Contains("host memory: an argument of pelton::cuda::read_one"));
+}
+
 TEST_CASE("More static shared memory than there is is reported") {
   const Quiet quiet;
   const DeviceBuffer<float> out(64);
