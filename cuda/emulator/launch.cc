@@ -66,9 +66,7 @@ const void* host_pointer_in(const void* argument, size_t bytes) {
   for (uintptr_t at = (begin + 7) / 8 * 8; at + 8 <= begin + bytes; at += 8) {
     uintptr_t word = 0;
     std::memcpy(&word, reinterpret_cast<const void*>(at), sizeof(word));
-    // A small number below padding that kept a pointer's upper half is none either.
-    const bool small = (word & 0xffff'ffff) < (16u << 20);
-    if (word < kLowest || word >= kEnd || small || !is_mapped(word)) continue;
+    if (word < kLowest || word >= kEnd || !is_mapped(word)) continue;
     if (!is_pinned(reinterpret_cast<const void*>(word))) return reinterpret_cast<const void*>(word);
   }
   return nullptr;

@@ -200,6 +200,28 @@ inline unsigned atomicInc(unsigned* word, unsigned limit, PELTON_SITE) {
   }
 }
 
+namespace pelton::cuda::emulator {
+
+// Needs a compiler that can clear padding: what stood there before may look like a pointer.
+#ifdef __has_builtin
+inline constexpr bool kFindsHostPointers = __has_builtin(__builtin_clear_padding);
+#else
+inline constexpr bool kFindsHostPointers = false;
+#endif
+
+template <class T>
+const void* host_pointer_of(const T& argument) {
+  T copy = argument;
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(&copy);
+#endif
+#endif
+  return kFindsHostPointers ? host_pointer_in(&copy, sizeof(copy)) : nullptr;
+}
+
+}  // namespace pelton::cuda::emulator
+
 namespace pelton::cuda {
 
 template <class... P, class... A>
@@ -207,16 +229,16 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
                    cudaStream_t stream, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "one argument for each parameter");
   std::tuple<std::remove_cv_t<P>...> values(std::forward<A>(args)...);
-  const void* stray = std::apply(
+  const void* host_pointer = std::apply(
       [](const auto&... value) {
         const void* found = nullptr;
-        ((found = found ? found : emulator::host_pointer_in(&value, sizeof(value))), ...);
+        ((found = found != nullptr ? found : emulator::host_pointer_of(value)), ...);
         return found;
       },
       values);
   return emulator::launch_kernel(
       reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
-      [kernel, values = std::move(values)] { std::apply(kernel, values); }, stray);
+      [kernel, values = std::move(values)] { std::apply(kernel, values); }, host_pointer);
 }
 
 template <class... P>
