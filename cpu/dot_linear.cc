@@ -5,13 +5,13 @@
 namespace pelton::cpu {
 namespace {
 
-// Longest slice of k: unpacked or not, 32 rows of it and a tile of tokens stay in the first-level
-// cache. A multiple of every format's block.
-constexpr int64_t kSliceK = 512;
+// Longest slice of k: a panel of it, unpacked or not, stays in the first-level cache beside a tile
+// of tokens. A multiple of every format's block.
+constexpr int64_t kSliceK = 256;
 // Tokens packed at a time: they stay in the second-level cache.
 constexpr int64_t kChunkTokens = 240;
-constexpr int kDirectUnitGroups = 2;  // half a panel
-constexpr int64_t kPackBlocks = 64;   // of k, packed by one task
+constexpr int kUnitGroups = 2;       // rows are dealt out by half panels
+constexpr int64_t kPackBlocks = 64;  // of k, packed by one task
 
 int64_t slice_k(const Segment& segment) {
   const int64_t k = segment.k_blocks * segment.layout.block;
@@ -20,23 +20,20 @@ int64_t slice_k(const Segment& segment) {
   return ((k + slices - 1) / slices + unit - 1) / unit * unit;
 }
 
-// A share of the lines of [begin, end).
-void prefetch_share(const uint8_t* begin, int64_t bytes, int64_t share, int64_t shares) {
-  const int64_t lines = (bytes + 63) / 64;
-  for (int64_t line = lines * share / shares; line < lines * (share + 1) / shares; ++line) {
-    __builtin_prefetch(begin + 64 * line, 0, 3);
-  }
-}
-
 }  // namespace
 
 struct DotLinear::Packed {
   const uint8_t* data;  // [tiles][blocks][width] blocks
   int width;
-  int64_t blocks;
   int64_t tile_bytes;
   int64_t tokens;
   int64_t tiles;
+};
+
+struct DotLinear::Product {
+  Packed x;
+  const float* bias;
+  Tensor out;
 };
 
 DotLinear::DotLinear(const DotTable& table, ThreadPool& pool)
@@ -48,25 +45,31 @@ DotLinear::DotLinear(const DotTable& table, ThreadPool& pool)
 
 void DotLinear::run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out) {
   if (units_of(w, formats_, 1) == 0) return;
-  if (x.rows <= table_.direct_tokens) return run_direct(x, w, bias, out);
   for (int64_t begin = 0; begin < x.rows; begin += kChunkTokens) {
     const int64_t count = std::min(kChunkTokens, x.rows - begin);
-    run_product(x.slice_rows(begin, count), w, bias, out.slice_rows(begin, count));
+    run_chunk(x.slice_rows(begin, count), w, bias, out.slice_rows(begin, count));
   }
 }
 
-DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols, int width) {
+DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols) {
+  // A kernel takes 1, 2, 4 or a full tile of tokens: what a tile lacks must be there to be read.
+  int width = table_.product_tokens;
+  if (x.rows <= 2) {
+    width = static_cast<int>(x.rows);
+  } else if (x.rows < table_.unpack_tiles * table_.direct_tokens) {
+    width = table_.direct_tokens;
+  }
+  const int64_t blocks = (padded_cols + kDotBlock - 1) / kDotBlock;
   Packed p;
   p.width = width;
-  p.blocks = (padded_cols + kDotBlock - 1) / kDotBlock;
-  p.tile_bytes = p.blocks * width * table_.block_bytes;
+  p.tile_bytes = blocks * width * table_.block_bytes;
   p.tokens = x.rows;
   p.tiles = (x.rows + width - 1) / width;
   auto* data = reinterpret_cast<uint8_t*>(
       packed_x_.floats(p.tiles * p.tile_bytes / static_cast<int64_t>(sizeof(float))));
   p.data = data;
-  const int64_t parts = (p.blocks + kPackBlocks - 1) / kPackBlocks;
-  const int64_t task_floats = width * std::min(p.blocks, kPackBlocks) * kDotBlock;
+  const int64_t parts = (blocks + kPackBlocks - 1) / kPackBlocks;
+  const int64_t task_floats = width * std::min(blocks, kPackBlocks) * kDotBlock;
   const int64_t grain = std::max<int64_t>(1, 8192 / task_floats);
   pool_.run(p.tiles * parts, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
@@ -77,7 +80,7 @@ DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols, int widt
       args.x_stride = x.row_stride;
       args.cols =
           std::min((first_block + kPackBlocks) * kDotBlock, x.cols) - first_block * kDotBlock;
-      args.blocks = std::min(kPackBlocks, p.blocks - first_block);
+      args.blocks = std::min(kPackBlocks, blocks - first_block);
       args.tokens = static_cast<int>(std::min<int64_t>(width, x.rows - token));
       args.width = width;
       args.out = data + tile * p.tile_bytes + first_block * width * table_.block_bytes;
@@ -87,96 +90,78 @@ DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols, int widt
   return p;
 }
 
-void DotLinear::run_direct(const Tensor& x, const PackedMatrix& w, const float* bias,
-                           const Tensor& out) {
-  const int width = x.rows == 3 ? 4 : static_cast<int>(x.rows);
-  const Packed packed = pack(x, w.padded_cols(), width);
-  pool_.run_even(units_of(w, formats_, kDirectUnitGroups), [&](int64_t begin, int64_t end, int) {
-    for_segments(
-        w, formats_, kDirectUnitGroups, begin, end,
-        [&](const Segment& segment, int64_t from, int64_t to) {
-          const int64_t last = std::min(to * kDirectUnitGroups, segment.groups());
-          for_panels(from * kDirectUnitGroups, last, [&](int64_t group, int64_t group_end) {
-            const int64_t row = group * kLanes;
-            DotArgs args;
-            args.weights = segment.group_tiles(group);
-            args.weight_stride = segment.tile_stride(group);
-            args.k = segment.k_blocks * segment.layout.block;
-            args.rows = static_cast<int>(std::min(group_end * kLanes, segment.rows) - row);
-            args.x = packed.data;
-            args.width = width;
-            args.tokens = static_cast<int>(x.rows);
-            args.bias = bias != nullptr ? bias + segment.row_begin + row : nullptr;
-            args.out = out.row<float>(0) + segment.row_begin + row;
-            args.out_stride = out.row_stride;
-            table_.formats[static_cast<int>(segment.dtype)].direct(args);
-          });
-        });
-  });
-}
-
-void DotLinear::run_product(const Tensor& x, const PackedMatrix& w, const float* bias,
-                            const Tensor& out) {
-  const Packed packed = pack(x, w.padded_cols(), table_.product_tokens);
-  const int per_unit = table_.product_groups;
-  // Every unit of rows meets every tile of tokens; few units are split by tokens as well.
-  const int64_t units = units_of(w, formats_, per_unit);
-  const int64_t parts = std::clamp<int64_t>(4 * pool_.threads() / units, 1, (packed.tiles + 7) / 8);
-  pool_.run(units * parts, 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t unit = item / parts, part = item % parts;
-      for_segments(w, formats_, per_unit, unit, unit + 1,
-                   [&](const Segment& segment, int64_t from, int64_t) {
-                     const int64_t group = from * per_unit;
-                     const int groups =
-                         static_cast<int>(std::min<int64_t>(per_unit, segment.groups() - group));
-                     product_unit({&segment, group, groups}, packed, packed.tiles * part / parts,
-                                  packed.tiles * (part + 1) / parts, bias, out, worker);
+void DotLinear::run_chunk(const Tensor& x, const PackedMatrix& w, const float* bias,
+                          const Tensor& out) {
+  const Product product = {pack(x, w.padded_cols()), bias, out};
+  const int64_t tiles = product.x.tiles;
+  const int64_t units = units_of(w, formats_, kUnitGroups);
+  // Where there are few rows to deal out, tokens are as well.
+  const int64_t parts = std::clamp<int64_t>(2 * pool_.threads() / units, 1, (tiles + 7) / 8);
+  pool_.run_even(units * parts, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t part = begin / units; part * units < end; ++part) {
+      const int64_t first = std::max(begin, part * units) - part * units;
+      const int64_t last = std::min(end, (part + 1) * units) - part * units;
+      for_segments(w, formats_, kUnitGroups, first, last,
+                   [&](const Segment& segment, int64_t from, int64_t to) {
+                     for_panels(from * kUnitGroups, std::min(to * kUnitGroups, segment.groups()),
+                                [&](int64_t group, int64_t group_end) {
+                                  run_groups(product, segment, group, group_end,
+                                             tiles * part / parts, tiles * (part + 1) / parts,
+                                             worker);
+                                });
                    });
     }
   });
 }
 
-void DotLinear::product_unit(const Unit& unit, const Packed& x, int64_t tile_begin,
-                             int64_t tile_end, const float* bias, const Tensor& out, int worker) {
-  const Segment& segment = *unit.segment;
+void DotLinear::run_groups(const Product& product, const Segment& segment, int64_t group,
+                           int64_t group_end, int64_t tile_begin, int64_t tile_end, int worker) {
+  const Packed& x = product.x;
   const DotFormat& format = table_.formats[static_cast<int>(segment.dtype)];
   const int64_t k_total = segment.k_blocks * segment.layout.block;
   const int64_t step = slice_k(segment);
-  const int64_t row = unit.group * kLanes;
-  const int64_t tile_stride = segment.tile_stride(unit.group);
-  const uint8_t* tiles = segment.group_tiles(unit.group);
-  const int64_t unpacked_stride = static_cast<int64_t>(unit.groups) * kUnpackedBytes;
-  auto* unpacked = reinterpret_cast<uint8_t*>(slices_[worker].floats(
-      format.unpack == nullptr ? 0 : table_.product_groups * kUnpackedBytes * kSliceK / kDotBlock));
+  const int64_t tile_stride = segment.tile_stride(group);
+  const int groups = static_cast<int>(group_end - group);
+  const int64_t calls = (tile_end - tile_begin) * ((groups + kDotGroups - 1) / kDotGroups);
+  const bool unpacks = format.unpack != nullptr && tile_end - tile_begin >= table_.unpack_tiles;
+  auto* unpacked = reinterpret_cast<uint8_t*>(
+      slices_[worker].floats(unpacks ? kPanelGroups * kUnpackedBytes * (step / kDotBlock) / 4 : 0));
   for (int64_t k = 0; k < k_total; k += step) {
+    const int64_t slice = std::min(step, k_total - k);
+    const int64_t slice_bytes = slice / segment.layout.block * tile_stride;
+    const uint8_t* weights = segment.group_tiles(group) + k / segment.layout.block * tile_stride;
     DotArgs args;
-    args.k = std::min(step, k_total - k);
-    args.weights = tiles + k / segment.layout.block * tile_stride;
-    args.weight_stride = tile_stride;
-    const uint8_t* next = args.weights + args.k / segment.layout.block * tile_stride;
-    const int64_t slice_bytes = args.k / segment.layout.block * tile_stride;
-    if (format.unpack != nullptr) {
-      for (int g = 0; g < unit.groups; ++g) {
-        format.unpack({args.weights + g * segment.layout.bytes, tile_stride, args.k,
-                       unpacked + g * kUnpackedBytes, unpacked_stride});
-      }
-      args.weights = unpacked;
-      args.weight_stride = unpacked_stride;
-    }
-    args.rows = static_cast<int>(std::min<int64_t>(unit.groups * kLanes, segment.rows - row));
+    args.k = slice;
     args.width = x.width;
     args.first = k == 0;
-    const bool last = k + args.k == k_total;
-    args.bias = bias != nullptr && last ? bias + segment.row_begin + row : nullptr;
-    args.out_stride = out.row_stride;
+    args.out_stride = product.out.row_stride;
+    args.weight_stride = unpacks ? groups * kUnpackedBytes : tile_stride;
+    if (unpacks) {
+      for (int g = 0; g < groups; ++g) {
+        format.unpack({weights + g * segment.layout.bytes, tile_stride, slice,
+                       unpacked + g * kUnpackedBytes, args.weight_stride});
+      }
+    }
+    // The next slice follows in memory, as does the next panel: each call fetches a share of it.
+    const int64_t blocks = (slice + kDotBlock - 1) / kDotBlock;
+    args.prefetch_lines =
+        static_cast<int>((slice_bytes / 64 + calls * blocks - 1) / (calls * blocks));
+    args.prefetch = weights + slice_bytes;
     for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      prefetch_share(next, slice_bytes, tile - tile_begin, tile_end - tile_begin);
       const int64_t token = tile * x.width;
       args.x = x.data + tile * x.tile_bytes + k / kDotBlock * x.width * table_.block_bytes;
       args.tokens = static_cast<int>(std::min<int64_t>(x.width, x.tokens - token));
-      args.out = out.row<float>(token) + segment.row_begin + row;
-      format.product(args);
+      for (int g = 0; g < groups; g += kDotGroups) {
+        const int64_t row = (group + g) * kLanes;
+        args.weights = unpacks ? unpacked + g * kUnpackedBytes : weights + g * segment.layout.bytes;
+        args.rows = static_cast<int>(
+            std::min<int64_t>(std::min(groups - g, kDotGroups) * kLanes, segment.rows - row));
+        args.out = product.out.row<float>(token) + segment.row_begin + row;
+        const bool biased = product.bias != nullptr && k + slice == k_total;
+        args.bias = biased ? product.bias + segment.row_begin + row : nullptr;
+        (unpacks ? format.product : format.direct)(args);
+        args.prefetch += 64 * args.prefetch_lines * blocks;
+      }
     }
   }
 }

@@ -1,5 +1,6 @@
-// Matrix products over packed activations (kernels/dot.h): straight from the weight tiles for a few
-// tokens, from unpacked slices of k for more. Used by the engine thread; spreads over the pool.
+// Matrix products over packed activations (kernels/dot.h), a panel of rows and a slice of k at a
+// time: straight from the weight tiles for a few tokens, from unpacked ones for more. Used by the
+// engine thread; spreads over the pool.
 #pragma once
 
 #include <vector>
@@ -22,18 +23,15 @@ class DotLinear {
   void run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
 
  private:
-  struct Packed;  // activations
-  struct Unit {   // a run of rows
-    const Segment* segment;
-    int64_t group;
-    int groups;
-  };
+  struct Packed;   // activations
+  struct Product;  // one run(), or a chunk of its tokens
 
-  Packed pack(const Tensor& x, int64_t padded_cols, int width);
-  void run_direct(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
-  void run_product(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
-  void product_unit(const Unit& unit, const Packed& x, int64_t tile_begin, int64_t tile_end,
-                    const float* bias, const Tensor& out, int worker);
+  Packed pack(const Tensor& x, int64_t padded_cols);
+  void run_chunk(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  // The rows of groups [group, group_end), which lie in one panel, for the tiles of tokens
+  // [tile_begin, tile_end).
+  void run_groups(const Product& product, const Segment& segment, int64_t group, int64_t group_end,
+                  int64_t tile_begin, int64_t tile_end, int worker);
 
   const DotTable& table_;
   ThreadPool& pool_;

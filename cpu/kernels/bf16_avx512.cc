@@ -15,25 +15,26 @@ PELTON_INLINE __m512bh as_pairs(U a) {
   return reinterpret_cast<__m512bh>(a);
 }
 
-template <int kGroups, int kTokens, bool kPrefetch>
-void tile(const DotArgs& a, int first_row) {
+template <int kGroups, int kTokens>
+void tile(const DotArgs& a) {
   F acc[kGroups][kTokens];
 #pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
-    const int left = a.rows - first_row - g * kLanes;
+    const int left = a.rows - g * kLanes;
 #pragma GCC unroll 12
     for (int t = 0; t < kTokens; ++t) {
-      acc[g][t] = a.first || t >= a.tokens
-                      ? zero()
-                      : load_n(a.out + t * a.out_stride + first_row + g * kLanes,
-                               left < kLanes ? left : kLanes);
+      acc[g][t] = a.first || t >= a.tokens ? zero()
+                                           : load_n(a.out + t * a.out_stride + g * kLanes,
+                                                    left < kLanes ? left : kLanes);
     }
   }
-  const uint8_t* w = a.weights + first_row / kLanes * kTileBytes;
+  const uint8_t* w = a.weights;
+  const uint8_t* ahead = a.prefetch;
   const auto* x = reinterpret_cast<const uint32_t*>(a.x);
   for (int64_t k = 0; k < a.k; k += kBlockK, w += a.weight_stride) {
-    if constexpr (kPrefetch) {
-      for (int at = 0; at < kGroups * kTileBytes; at += 64) __builtin_prefetch(w + 2048 + at, 0, 3);
+    if (k % kDotBlock == 0) {
+      for (int i = 0; i < a.prefetch_lines; ++i) __builtin_prefetch(ahead + 64 * i, 0, 3);
+      ahead += 64 * a.prefetch_lines;
     }
 #pragma GCC unroll 4
     for (int pair = 0; pair < kBlockK / 2; ++pair, x += a.width) {
@@ -52,7 +53,7 @@ void tile(const DotArgs& a, int first_row) {
   }
 #pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
-    const int row = first_row + g * kLanes;
+    const int row = g * kLanes;
     const int n = a.rows - row < kLanes ? a.rows - row : kLanes;
     const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
 #pragma GCC unroll 12
@@ -65,25 +66,12 @@ void tile(const DotArgs& a, int first_row) {
 }
 
 template <int kGroups>
-PELTON_INLINE void direct_groups(const DotArgs& a, int row) {
-  if (a.tokens == 1) return tile<kGroups, 1, true>(a, row);
-  if (a.tokens == 2) return tile<kGroups, 2, true>(a, row);
-  return tile<kGroups, 4, true>(a, row);
-}
-
-void direct(const DotArgs& a) {
-  int row = 0;
-  for (; a.rows - row > 3 * kLanes; row += 4 * kLanes) direct_groups<4>(a, row);
-  for (; a.rows - row > kLanes; row += 2 * kLanes) direct_groups<2>(a, row);
-  for (; row < a.rows; row += kLanes) direct_groups<1>(a, row);
-}
-
-template <int kGroups>
 PELTON_INLINE void product_groups(const DotArgs& a) {
-  if (a.tokens > 8) return tile<kGroups, 12, false>(a, 0);
-  if (a.tokens > 4) return tile<kGroups, 8, false>(a, 0);
-  if (a.tokens > 2) return tile<kGroups, 4, false>(a, 0);
-  return tile<kGroups, 2, false>(a, 0);
+  if (a.tokens > 8) return tile<kGroups, 12>(a);
+  if (a.tokens > 4) return tile<kGroups, 8>(a);
+  if (a.tokens > 2) return tile<kGroups, 4>(a);
+  if (a.tokens > 1) return tile<kGroups, 2>(a);
+  return tile<kGroups, 1>(a);
 }
 
 void product(const DotArgs& a) {
@@ -114,11 +102,10 @@ constexpr DotTable make_table() {
   DotTable table;
   table.name = "bf16";
   table.block_bytes = kBf16BlockBytes;
-  table.direct_tokens = 4;
+  table.direct_tokens = 12;
   table.product_tokens = 12;
-  table.product_groups = 2;
   table.pack = pack;
-  table.formats[static_cast<int>(DType::kBF16)] = {direct, nullptr, product};
+  table.formats[static_cast<int>(DType::kBF16)] = {product, nullptr, nullptr};
   return table;
 }
 constexpr DotTable kTable = make_table();

@@ -16,6 +16,7 @@
 namespace pelton::cpu {
 
 inline constexpr int kDotBlock = 32;  // k of a packed activation block
+inline constexpr int kDotGroups = 2;  // groups that one call takes at most
 
 // 32 activations of one token: x = scale * (q + zero), |q| <= 127. The zero lets the codes span the
 // block's range where it does not lie around 0. A block with a NaN or an infinity has the scale
@@ -59,7 +60,7 @@ struct DotArgs {
   const uint8_t* weights = nullptr;  // tiles, or what unpack() made
   int64_t weight_stride = 0;         // bytes from a tile or unpacked block to the next in k
   int64_t k = 0;                     // a multiple of the tile's block
-  int rows = 0;                      // 1 .. kPanelRows (direct), product_groups * 16 (product)
+  int rows = 0;                      // 1 .. kDotGroups * 16
   const uint8_t* x = nullptr;        // the tile of tokens at the slice's first block
   int width = 0;                     // of that tile
   int tokens = 0;
@@ -67,6 +68,8 @@ struct DotArgs {
   const float* bias = nullptr;  // [rows], added at the end; null in all slices but the last
   float* out = nullptr;         // [tokens, rows]
   int64_t out_stride = 0;
+  const uint8_t* prefetch = nullptr;  // so many lines from here on are fetched for each 32 of k
+  int prefetch_lines = 0;
 };
 
 struct DotFormat {
@@ -77,10 +80,10 @@ struct DotFormat {
 
 struct DotTable {
   const char* name = nullptr;
-  int block_bytes = 0;  // of packed activations, a block and token
-  int direct_tokens = 0;
-  int product_tokens = 0;  // the width of a tile of tokens
-  int product_groups = 0;
+  int block_bytes = 0;     // of packed activations, a block and token
+  int direct_tokens = 0;   // at most, in a tile of direct()
+  int product_tokens = 0;  // and of product()
+  int unpack_tiles = 0;    // from so many tiles on, unpacking pays
   void (*pack)(const PackArgs&) = nullptr;
   DotFormat formats[kNumDTypes] = {};
 };

@@ -1,5 +1,5 @@
 // The body of dot_*.cc, over the vocabulary of simd_*.h and this, which each of them defines:
-//   kSigned8, kDirectGroups, kDirectTokens, kProductGroups, kProductTokens
+//   kSigned8, kDirectTokens, kProductTokens, kUnpackTiles
 //   set1_u, store_u, keep_bits, merge_or, flip_signs, to_float, store_low_bytes, add_u8, add_u16
 //   add_pairs<kSigned>(a): bytes to 16-bit sums of two neighbours
 //   Dot<kBits>: start(init), add<quad>(codes, x), sum(code_sums, zero)
@@ -16,22 +16,23 @@ struct DotCodes {
   // w = d * (code - 2^kShift); 0: no offset.
   static constexpr int kShift = kMin ? 0 : kBits == 8 ? (kSigned8 ? 0 : 7) : kBits - 1;
 
-  // Quad `kQ` of block `block` of the tile.
+  // Quad `kQ` of half `half` of block `block` of the tile; where kQuads is 8 a block has one half.
   template <int kQ>
-  static PELTON_FORCE_INLINE U quad(const uint8_t* tile, int block) {
+  static PELTON_FORCE_INLINE U quad(const uint8_t* tile, int block, int half) {
     if constexpr (kBits == 8) {
-      const U codes = load_u(tile + kLayout.codes + (block * 8 + kQ) * 4 * kLanes);
+      const U codes = load_u(tile + kLayout.codes + (block * 8 + half * 4 + kQ) * 4 * kLanes);
       if constexpr (kSigned8) return flip_signs(codes);
       return codes;
     } else {
-      U codes = load_u(tile + kLayout.codes + (block * 4 + kQ / 2) * 4 * kLanes);
+      U codes = load_u(tile + kLayout.codes + (block * 4 + half * 2 + kQ / 2) * 4 * kLanes);
       if constexpr (kQ % 2 != 0) codes = shr<4>(codes);
       codes = keep_bits<0x0F0F0F0F>(codes);
       if constexpr (kLayout.high_bits == 0) return codes;
       constexpr int kPerWord = 8 / (kLayout.high_bits == 0 ? 1 : kLayout.high_bits);  // quads
       constexpr int kMask = kLayout.high_bits == 2 ? 0x30303030 : 0x10101010;
       constexpr int kBit = kQ % kPerWord * kLayout.high_bits;
-      const U high = load_u(tile + kLayout.high + (block * 8 + kQ) / kPerWord * 4 * kLanes);
+      const U high =
+          load_u(tile + kLayout.high + (block * 8 + half * 4 + kQ) / kPerWord * 4 * kLanes);
       if constexpr (kBit <= 4) return merge_or(codes, keep_bits<kMask>(shl<4 - kBit>(high)));
       return merge_or(codes, keep_bits<kMask>(shr<(kBit > 4 ? kBit - 4 : 0)>(high)));
     }
@@ -133,11 +134,11 @@ PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, 
 }
 
 template <int kGroups, int kTokens>
-PELTON_INLINE void start_sums(const DotArgs& a, int first_row, F (&acc)[kGroups][kTokens]) {
+PELTON_INLINE void start_sums(const DotArgs& a, F (&acc)[kGroups][kTokens]) {
   for (int g = 0; g < kGroups; ++g) {
-    const int left = a.rows - first_row - g * kLanes;
+    const int left = a.rows - g * kLanes;
     for (int t = 0; t < kTokens; ++t) {
-      const float* out = a.out + t * a.out_stride + first_row + g * kLanes;
+      const float* out = a.out + t * a.out_stride + g * kLanes;
       acc[g][t] = a.first || t >= a.tokens ? zero()
                   : left >= kLanes         ? load(out)
                                            : load_n(out, left);
@@ -146,9 +147,9 @@ PELTON_INLINE void start_sums(const DotArgs& a, int first_row, F (&acc)[kGroups]
 }
 
 template <int kGroups, int kTokens>
-PELTON_INLINE void finish_sums(const DotArgs& a, int first_row, F (&acc)[kGroups][kTokens]) {
+PELTON_INLINE void finish_sums(const DotArgs& a, F (&acc)[kGroups][kTokens]) {
   for (int g = 0; g < kGroups; ++g) {
-    const int row = first_row + g * kLanes;
+    const int row = g * kLanes;
     const int n = a.rows - row < kLanes ? a.rows - row : kLanes;
     const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
     for (int t = 0; t < kTokens; ++t) {
@@ -164,57 +165,52 @@ PELTON_INLINE void finish_sums(const DotArgs& a, int first_row, F (&acc)[kGroups
   }
 }
 
+PELTON_INLINE const uint8_t* prefetch_lines(const uint8_t* at, int lines) {
+  for (int i = 0; i < lines; ++i) __builtin_prefetch(at + 64 * i, 0, 3);
+  return at + 64 * lines;
+}
+
 template <DType kDType, int kGroups, int kTokens>
-void direct_tile(const DotArgs& a, int first_row) {
+void direct_tile(const DotArgs& a) {
   using Codes = DotCodes<kDType>;
   using Fmt = Format<kDType>;
   F acc[kGroups][kTokens];
-  start_sums(a, first_row, acc);
-  const uint8_t* tile = a.weights + first_row / kLanes * Fmt::kTileBytes;
+  start_sums(a, acc);
+  const uint8_t* tile = a.weights;
+  const uint8_t* ahead = a.prefetch;
   const auto* x = reinterpret_cast<const Int8Block*>(a.x);
   for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.weight_stride) {
-    prefetch_ahead<Fmt>(tile, kGroups * Fmt::kTileBytes);
     for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, x += a.width) {
-#pragma GCC unroll 2
+      ahead = prefetch_lines(ahead, a.prefetch_lines);
       for (int half = 0; half < 8 / Codes::kQuads; ++half) {
         Scales scales[kGroups];
-#pragma GCC unroll 4
+        U sums[kGroups];
+#pragma GCC unroll 2
         for (int g = 0; g < kGroups; ++g) {
           scales[g] = Fmt::scales(tile + g * Fmt::kTileBytes, block * (8 / Codes::kQuads) + half);
         }
         const auto codes = [&](int g, auto q) PELTON_LAMBDA {
-          const uint8_t* at = tile + g * Fmt::kTileBytes;
-          if (Codes::kQuads == 8 || half == 0) {
-            return Codes::template quad<decltype(q)::value>(at, block);
-          }
-          return Codes::template quad<(decltype(q)::value + 4) % 8>(at, block);
+          return Codes::template quad<decltype(q)::value>(tile + g * Fmt::kTileBytes, block, half);
         };
-        U sums[kGroups];
         dot_step<Codes::kBits, Codes::kQuads, Codes::kShift, Codes::kMin, true>(x, half, scales,
                                                                                 sums, codes, acc);
       }
     }
   }
-  finish_sums(a, first_row, acc);
+  finish_sums(a, acc);
 }
 
 template <DType kDType, int kGroups>
-PELTON_INLINE void direct_groups(const DotArgs& a, int first_row) {
-  if (a.tokens == 1) return direct_tile<kDType, kGroups, 1>(a, first_row);
-  if (kDirectTokens == 2 || a.tokens == 2) return direct_tile<kDType, kGroups, 2>(a, first_row);
-  if constexpr (kDirectTokens > 2) direct_tile<kDType, kGroups, 4>(a, first_row);
+PELTON_INLINE void direct_groups(const DotArgs& a) {
+  if (a.tokens == 1) return direct_tile<kDType, kGroups, 1>(a);
+  if (kDirectTokens == 2 || a.tokens == 2) return direct_tile<kDType, kGroups, 2>(a);
+  if constexpr (kDirectTokens > 2) direct_tile<kDType, kGroups, 4>(a);
 }
 
 template <DType kDType>
 void direct(const DotArgs& a) {
-  int row = 0;
-  if constexpr (kDirectGroups == 4) {
-    for (; a.rows - row > 3 * kLanes; row += 4 * kLanes) direct_groups<kDType, 4>(a, row);
-  }
-  if constexpr (kDirectGroups >= 2) {
-    for (; a.rows - row > kLanes; row += 2 * kLanes) direct_groups<kDType, 2>(a, row);
-  }
-  for (; row < a.rows; row += kLanes) direct_groups<kDType, 1>(a, row);
+  if (a.rows > kLanes) return direct_groups<kDType, 2>(a);
+  direct_groups<kDType, 1>(a);
 }
 
 template <DType kDType>
@@ -228,7 +224,7 @@ void unpack(const UnpackArgs& a) {
       CodeSums<Codes::kBits> sums[2];
       for_quads<8>([&](auto q) PELTON_LAMBDA {
         constexpr int kQ = decltype(q)::value;
-        const U codes = Codes::template quad<kQ>(tile, block);
+        const U codes = Codes::template quad<kQ % Codes::kQuads>(tile, block, kQ / Codes::kQuads);
         store_u(out + kQ * 4 * kLanes, codes);
         sums[kQ / Codes::kQuads].template add<kQ % Codes::kQuads>(codes);
       });
@@ -251,11 +247,12 @@ void unpack(const UnpackArgs& a) {
 template <int kBits, int kQuads, int kShift, bool kMin, int kGroups, int kTokens>
 void product_tile(const DotArgs& a) {
   F acc[kGroups][kTokens];
-  start_sums(a, 0, acc);
+  start_sums(a, acc);
   const uint8_t* w = a.weights;
+  const uint8_t* ahead = a.prefetch;
   const auto* x = reinterpret_cast<const Int8Block*>(a.x);
   for (int64_t k = 0; k < a.k; k += kDotBlock, w += a.weight_stride, x += a.width) {
-#pragma GCC unroll 2
+    ahead = prefetch_lines(ahead, a.prefetch_lines);
     for (int half = 0; half < 8 / kQuads; ++half) {
       Scales scales[kGroups];
       U sums[kGroups];
@@ -273,7 +270,7 @@ void product_tile(const DotArgs& a) {
       dot_step<kBits, kQuads, kShift, kMin, false>(x, half, scales, sums, codes, acc);
     }
   }
-  finish_sums(a, 0, acc);
+  finish_sums(a, acc);
 }
 
 template <int kBits, int kQuads, int kShift, bool kMin, int kGroups>
@@ -290,9 +287,7 @@ PELTON_INLINE void product_groups(const DotArgs& a) {
 template <DType kDType>
 void product(const DotArgs& a) {
   using C = DotCodes<kDType>;
-  if constexpr (kProductGroups == 2) {
-    if (a.rows > kLanes) return product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 2>(a);
-  }
+  if (a.rows > kLanes) return product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 2>(a);
   product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 1>(a);
 }
 
@@ -360,7 +355,7 @@ constexpr DotTable make_dot_table(const char* name) {
   table.block_bytes = sizeof(Int8Block);
   table.direct_tokens = kDirectTokens;
   table.product_tokens = kProductTokens;
-  table.product_groups = kProductGroups;
+  table.unpack_tiles = kUnpackTiles;
   table.pack = pack_int8;
   add_dot_format<DType::kQ8_0>(table);
   add_dot_format<DType::kQ4_0>(table);

@@ -9,8 +9,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = false;
-constexpr int kDirectGroups = 4, kDirectTokens = 4;
-constexpr int kProductGroups = 2, kProductTokens = 6;
+constexpr int kDirectTokens = 4, kProductTokens = 4, kUnpackTiles = 4;
 
 PELTON_INLINE U set1_u(uint32_t x) {
   return _mm512_set1_epi32(static_cast<int>(x));

@@ -9,8 +9,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = true;
-constexpr int kDirectGroups = 1, kDirectTokens = 4;
-constexpr int kProductGroups = 1, kProductTokens = 4;
+constexpr int kDirectTokens = 4, kProductTokens = 4, kUnpackTiles = 4;
 
 PELTON_INLINE U set1_u(uint32_t x) {
   return map_u([&](int) { return x; });
