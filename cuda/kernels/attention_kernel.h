@@ -47,7 +47,7 @@ __device__ __forceinline__ void load_query(const AttentionArgs& args, const Atte
       for (int n = 0; n < 2; ++n) {
         const int odd = first ^ n;
         unsigned char* target = rows + swizzled<Tile::kQueryRowBytes>(row, (chunk & ~1) + odd);
-        *reinterpret_cast<uint2*>(target + 8 * (chunk & 1)) = odd != 0 ? pieces[1] : pieces[0];
+        store8(target + 8 * (chunk & 1), odd != 0 ? pieces[1] : pieces[0]);
       }
     } else {
       store16(rows + swizzled<Tile::kQueryRowBytes>(row, chunk), x);

@@ -58,7 +58,8 @@ __device__ __forceinline__ void store_partial(const AttentionArgs& args, int spl
             args.num_kv_heads +
         blockIdx.y;
     if (who.column == 0 && who.quad() == 0) {
-      args.partial_state[place] = {split.maximum[half], sum[half]};
+      store8(args.partial_state + place,
+             {__float_as_uint(split.maximum[half]), __float_as_uint(sum[half])});
     }
     constexpr int kStep = Tile::k8Bit ? 4 : 2;
     float* target =
@@ -71,8 +72,8 @@ __device__ __forceinline__ void store_partial(const AttentionArgs& args, int spl
         store16(target + 16 * pair, {__float_as_uint(x[0]), __float_as_uint(x[1]),
                                      __float_as_uint(x[2]), __float_as_uint(x[3])});
       } else {
-        *reinterpret_cast<float2*>(target + 16 * pair) = {x[0], x[1]};
-        *reinterpret_cast<float2*>(target + 16 * pair + 8) = {x[2], x[3]};
+        store8(target + 16 * pair, {__float_as_uint(x[0]), __float_as_uint(x[1])});
+        store8(target + 16 * pair + 8, {__float_as_uint(x[2]), __float_as_uint(x[3])});
       }
     }
   }
