@@ -15,6 +15,8 @@ namespace {
 
 constexpr int kMaxNumSeqs = 4096;
 constexpr int kMaxBatchedTokens = 1 << 17;
+// What activations have room for where the budget of a step is measured. Unused room costs nothing.
+constexpr int kOpenBatchedTokens = 2048;
 // Bounds of the rows of logits held at once: one a sequence, but little memory for any vocabulary.
 constexpr int kMinLogitRows = 16;
 constexpr int kMaxLogitRows = 256;
@@ -26,8 +28,10 @@ Status check_range(std::string_view field, int64_t value, int64_t low, int64_t h
 
 Status check_options(const LoadOptions& options, const ModelConfig& config) {
   PELTON_RETURN_IF_ERROR(check_range("max_num_seqs", options.max_num_seqs, 1, kMaxNumSeqs));
-  PELTON_RETURN_IF_ERROR(check_range("max_num_batched_tokens", options.max_num_batched_tokens,
-                                     options.max_num_seqs, kMaxBatchedTokens));
+  if (options.max_num_batched_tokens != 0) {
+    PELTON_RETURN_IF_ERROR(check_range("max_num_batched_tokens", options.max_num_batched_tokens,
+                                       options.max_num_seqs, kMaxBatchedTokens));
+  }
   PELTON_RETURN_IF_ERROR(
       check_range("kv_cache_memory_bytes", options.kv_cache_memory_bytes, 0, int64_t{1} << 50));
   return check_range("max_model_len", options.max_model_len, 0, config.max_positions);
@@ -84,9 +88,12 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
 
   // Activations and the backend's own needs come first: the KV cache may take what is left.
   const int wanted_len = options.max_model_len > 0 ? options.max_model_len : config.max_positions;
+  const bool open_budget = options.max_num_batched_tokens == 0;
+  facts.max_num_batched_tokens = open_budget ? std::max(kOpenBatchedTokens, options.max_num_seqs)
+                                             : options.max_num_batched_tokens;
   const DecoderLimits limits = {
       .max_model_len = wanted_len,
-      .max_num_batched_tokens = options.max_num_batched_tokens,
+      .max_num_batched_tokens = facts.max_num_batched_tokens,
       .max_logit_rows = std::clamp(options.max_num_seqs, kMinLogitRows, kMaxLogitRows)};
   PELTON_ASSIGN_OR_RETURN(
       std::unique_ptr<Decoder> decoder,
@@ -117,6 +124,14 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
   model.runner = std::make_unique<DecoderRunner>(std::move(decoder), std::move(cache),
                                                  plan.num_blocks, backend);
   PELTON_RETURN_IF_ERROR(model.runner->warm_up());
+  if (open_budget) {
+    const SteadyClock clock;
+    PELTON_ASSIGN_OR_RETURN(facts.step_budget,
+                            measure_step_budget(*model.runner,
+                                                {.max_tokens = facts.max_num_batched_tokens,
+                                                 .max_model_len = facts.max_model_len},
+                                                clock));
+  }
   model.config = config;
   model.gguf = std::move(files.gguf);
   model.folder = std::move(files.folder);

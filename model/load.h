@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "model/decoder_runner.h"
 #include "model/model_files.h"
+#include "model/step_budget.h"
 #include "model/weights.h"
 
 namespace pelton {
@@ -26,7 +27,7 @@ struct LoadOptions {
 
   int max_model_len = 0;                // tokens; 0: the model's own, or what the KV cache holds
   int max_num_seqs = 64;                // sequences of one step
-  int max_num_batched_tokens = 2048;    // tokens of one step
+  int max_num_batched_tokens = 2048;    // tokens of one step; 0: as measured (step_budget.h)
   int block_size = 32;                  // tokens of a KV block
   std::optional<DType> kv_cache_dtype;  // none: the backend's activation dtype
   int64_t kv_cache_memory_bytes = 0;    // 0: as kv_budget.h says
@@ -42,6 +43,8 @@ struct LoadFacts {
   int64_t kv_cache_tokens = 0;   // that fit in it
   int64_t activation_bytes = 0;  // of one step, logits included
   int max_model_len = 0;         // tokens of prompt and answer together
+  int max_num_batched_tokens = 0;
+  StepBudget step_budget;  // where max_num_batched_tokens was left open
   bool shortened = false;        // max_model_len is less than the model's: the KV cache is small
   int vocab_size = 0;
   double load_seconds = 0;

@@ -29,6 +29,8 @@ SchedulerOptions scheduler_options(const EngineOptions& options) {
   out.max_model_len = std::max(2, options.max_model_len);
   out.max_num_batched_tokens = std::max(1, options.max_num_batched_tokens);
   out.max_num_seqs = std::clamp(options.max_num_seqs, 1, out.max_num_batched_tokens);
+  out.step_work = std::max(0, options.step_work);
+  out.context_per_token = std::max(0, options.context_per_token);
   out.max_prompt_logprob_rows = std::max(1, options.max_prompt_logprob_rows);
   return out;
 }

@@ -31,7 +31,9 @@ struct EngineOptions {
   int max_model_len = 2048;           // tokens of prompt and answer together
   int max_num_seqs = 64;              // sequences that run in one step
   int max_num_batched_tokens = 2048;  // token budget of one step
-  int max_waiting_requests = 1024;    // beyond: RESOURCE_EXHAUSTED
+  int step_work = 0;                  // as in SchedulerOptions (scheduler.h)
+  int context_per_token = 0;
+  int max_waiting_requests = 1024;  // beyond: RESOURCE_EXHAUSTED
   // Prompt logprobs in one step over all sequences: each is a row of logits the runner must hold,
   // so a step has at most this many and max_num_seqs.
   int max_prompt_logprob_rows = 256;

@@ -168,6 +168,7 @@ void Scheduler::leave_queue(Sequence& sequence) {
 void Scheduler::preempt(Sequence& sequence) {
   // What this step had already given it goes back.
   budget_ += sequence.scheduled_tokens;
+  work_left_ += work_of(sequence.num_computed_tokens, sequence.scheduled_tokens);
   score_rows_ += num_rows(sequence, sequence.num_computed_tokens, sequence.scheduled_tokens);
   sequence.scheduled_tokens = 0;
   erase_running(sequence);

@@ -23,6 +23,10 @@ struct SchedulerOptions {
   int max_model_len = 2048;
   int max_num_seqs = 64;
   int max_num_batched_tokens = 2048;
+  // Work of one step in tokens' worth of matrix products, to which prompts are cut (but a step gets
+  // on with some); 0: no such bound. A token at context c costs 1 + c / context_per_token; 0: 1.
+  int step_work = 0;
+  int context_per_token = 0;
   int max_prompt_logprob_rows = 256;
   int max_preemptions = 4;  // of one sequence
   int max_bypass = 64;      // later arrivals preferred to one sequence
@@ -119,6 +123,11 @@ class Scheduler {
   int available_blocks(int group) const;
   void start(Sequence& sequence, int hit_tokens, int want);
   bool make_room(const Sequence& sequence);
+  // Of the step's work: what tokens cost, whether prompts may still have some, and how many of
+  // `count` tokens from `first` on.
+  double work_of(int first, int count) const;
+  bool work_left() const;
+  int limit_work(int first, int count) const;
   static int num_rows(const Sequence& sequence, int first, int count);
   int limit_rows(const Sequence& sequence, int first, int count) const;
   void schedule_tokens(Sequence& sequence, int count);
@@ -153,6 +162,8 @@ class Scheduler {
   bool in_flight_ = false;
   uint64_t step_ = 0;
   int budget_ = 0;
+  double work_left_ = 0;
+  bool prompt_scheduled_ = false;
   int score_rows_ = 0;
   bool short_of_blocks_ = false;  // a running sequence was held up, or took another's blocks
   std::vector<int> reserved_;     // [groups] blocks kept for sequences preempted to the bound

@@ -1,6 +1,7 @@
 // Scheduler::schedule() and its parts: who computes how many tokens in the step, who is admitted,
 // who gives way.
 #include <algorithm>
+#include <cmath>
 
 #include "core/check.h"
 #include "scheduler/scheduler.h"
@@ -11,6 +12,9 @@ namespace {
 
 // How many of the waiting are looked at when the first does not fit.
 constexpr int kLookahead = 8;
+// What a step leaves to prompts, however many decode: in tokens' worth, and in tokens of the first.
+constexpr double kMinPromptWork = 16;
+constexpr int kMinPromptTokens = 8;
 
 }  // namespace
 
@@ -32,6 +36,8 @@ const StepPlan& Scheduler::schedule() {
   PELTON_CHECK(!in_flight_, "a step is in flight");
   ++step_;
   budget_ = options_.max_num_batched_tokens;
+  work_left_ = options_.step_work;
+  prompt_scheduled_ = false;
   score_rows_ = options_.max_prompt_logprob_rows;
   short_of_blocks_ = false;
   std::fill(reserved_.begin(), reserved_.end(), 0);
@@ -41,6 +47,7 @@ const StepPlan& Scheduler::schedule() {
   // Those that lack a single token go first: a long prompt must not hold up the answers that
   // stream, and they always fit, as the budget is at least the number of seats.
   run_all([](const Sequence& s) { return s.num_uncomputed() == 1; });
+  work_left_ = std::max(work_left_, kMinPromptWork);
   // Then prompts, by rank; those that wait come after their equals that run.
   const Sequence* head = waiting_.empty() ? nullptr : *waiting_.begin();
   run_all([head](const Sequence& s) {
@@ -66,8 +73,8 @@ const StepPlan& Scheduler::schedule() {
 
 void Scheduler::run(Sequence& sequence, size_t index) {
   const int first = sequence.num_computed_tokens;
-  const int want = limit_rows(
-      sequence, first, std::min({sequence.num_uncomputed(), budget_, kv_.max_chunk_tokens()}));
+  const int most = std::min({sequence.num_uncomputed(), budget_, kv_.max_chunk_tokens()});
+  const int want = limit_rows(sequence, first, limit_work(first, most));
   if (want <= 0) return;
   if (sequence.reserved) reserve(sequence, -1);  // its own share is for it
   int granted = kv_.grow(sequence, want, reserved_);
@@ -97,8 +104,34 @@ int Scheduler::limit_rows(const Sequence& sequence, int first, int count) const 
   return std::max(first, sequence.num_scored) + score_rows_ - first;
 }
 
+double Scheduler::work_of(int first, int count) const {
+  const double context = first + 0.5 * count;
+  const int unit = options_.context_per_token;
+  return unit > 0 ? count * (1 + context / unit) : count;
+}
+
+bool Scheduler::work_left() const {
+  return options_.step_work == 0 || !prompt_scheduled_ || work_left_ >= 1;
+}
+
+int Scheduler::limit_work(int first, int count) const {
+  if (options_.step_work == 0 || count <= 1) return count;
+  // n (1 + (first + n / 2) / unit) = work left
+  const double left = std::max(work_left_, 0.0);
+  double affordable = left;
+  if (options_.context_per_token > 0) {
+    const double unit = options_.context_per_token;
+    const double b = unit + first;
+    affordable = std::sqrt(b * b + 2 * unit * left) - b;
+  }
+  if (!prompt_scheduled_) affordable = std::max<double>(affordable, kMinPromptTokens);
+  return static_cast<int>(std::min<double>(affordable, count));
+}
+
 void Scheduler::schedule_tokens(Sequence& sequence, int count) {
   sequence.scheduled_tokens = count;
+  prompt_scheduled_ |= count > 1;
+  work_left_ -= work_of(sequence.num_computed_tokens, count);
   budget_ -= count;
   score_rows_ -= num_rows(sequence, sequence.num_computed_tokens, count);
 }
@@ -127,7 +160,8 @@ void Scheduler::admit() {
   }
   int looked = 0;
   const Sequence* blocked = nullptr;  // the first that did not fit
-  for (auto it = waiting_.begin(); it != waiting_.end() && budget_ > 0 && looked < kLookahead;) {
+  for (auto it = waiting_.begin();
+       it != waiting_.end() && budget_ > 0 && work_left() && looked < kLookahead;) {
     Sequence& sequence = **it;
     // A sequence that does not fit may be bypassed by its equals, until it is overdue. One of less
     // priority would only be preempted for it a step later.
@@ -156,8 +190,8 @@ void Scheduler::admit() {
 bool Scheduler::try_admit(Sequence& sequence) {
   if (num_running() >= options_.max_num_seqs) return false;
   const int hit = kv_.find_prefix(sequence, hit_limit(sequence));
-  const int want = limit_rows(
-      sequence, hit, std::min({sequence.num_tokens() - hit, budget_, kv_.max_chunk_tokens()}));
+  const int most = std::min({sequence.num_tokens() - hit, budget_, kv_.max_chunk_tokens()});
+  const int want = limit_rows(sequence, hit, limit_work(hit, most));
   if (want <= 0 || !fits(sequence, hit)) return false;
   start(sequence, hit, want);
   return true;

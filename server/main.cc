@@ -75,6 +75,11 @@ void log_loaded(const ModelFacts& facts, const LoadReport& report) {
   log_info("kv cache", {{"mib", static_cast<double>(report.kv_cache_bytes) / (1 << 20)},
                         {"tokens", report.kv_cache_tokens},
                         {"max_model_len", facts.max_model_len}});
+  if (report.step_budget.work > 0) {
+    log_info("step budget", {{"tokens", report.step_budget.work},
+                             {"context_per_token", report.step_budget.context_per_token},
+                             {"prefill_tokens_per_second", report.step_budget.tokens_per_second}});
+  }
   if (report.shortened) {
     log_warning(
         "max_model_len is less than the model's own, so that the KV cache fits; raise "

@@ -156,6 +156,7 @@ StatusOr<LoadedServedModel> load_served_model(const Options& options, const Cloc
   out.report.load_seconds = loaded.facts.load_seconds;
   out.report.kv_cache_bytes = loaded.facts.kv_cache_bytes;
   out.report.kv_cache_tokens = loaded.facts.kv_cache_tokens;
+  out.report.step_budget = loaded.facts.step_budget;
   out.report.shortened = loaded.facts.shortened;
   out.report.warnings = loaded.facts.warnings;
   out.report.warnings.insert(out.report.warnings.end(), text.warnings.begin(), text.warnings.end());
@@ -163,7 +164,9 @@ StatusOr<LoadedServedModel> load_served_model(const Options& options, const Cloc
   EngineOptions engine;
   engine.max_model_len = loaded.facts.max_model_len;
   engine.max_num_seqs = options.max_num_seqs;
-  engine.max_num_batched_tokens = options.max_num_batched_tokens;
+  engine.max_num_batched_tokens = loaded.facts.max_num_batched_tokens;
+  engine.step_work = loaded.facts.step_budget.work;
+  engine.context_per_token = loaded.facts.step_budget.context_per_token;
   engine.max_waiting_requests = options.max_waiting_requests;
   engine.enable_prefix_caching = options.enable_prefix_caching;
   if (options.async_scheduling != "auto") {

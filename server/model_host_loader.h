@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "core/metrics.h"
 #include "core/status.h"
+#include "model/step_budget.h"
 #include "server/model_host.h"
 #include "server/options.h"
 
@@ -18,6 +19,7 @@ struct LoadReport {
   double load_seconds = 0;
   int64_t kv_cache_bytes = 0;
   int64_t kv_cache_tokens = 0;
+  StepBudget step_budget;  // work 0: --max-num-batched-tokens said it
   bool shortened = false;  // max_model_len is less than the model's own: the KV cache is small
   std::vector<std::string> warnings;
 };

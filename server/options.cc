@@ -51,7 +51,7 @@ constexpr std::array kSettings = {
     Setting{{"keep-alive-timeout-s", kInt, "75", "Listening", "Seconds that an idle HTTP connection is kept.", 1, 3600}, &Options::keep_alive_timeout_s},
 
     Setting{{"max-num-seqs", kInt, "64", "Batching", "Sequences that run in one step.", 1, 4096}, &Options::max_num_seqs},
-    Setting{{"max-num-batched-tokens", kInt, "512", "Batching", "Token budget of one step; long prompts are computed in chunks of it.", 16, 1 << 20}, &Options::max_num_batched_tokens},
+    Setting{{"max-num-batched-tokens", kInt, "0", "Batching", "Token budget of one step, 16 or more; long prompts are computed in chunks of it. 0: measured at start, so that a full step takes at most 100 ms.", 0, 1 << 20}, &Options::max_num_batched_tokens},
     Setting{{"max-waiting-requests", kInt, "1024", "Batching", "Requests that may queue; beyond, clients get 429 or RESOURCE_EXHAUSTED.", 1, 1 << 20}, &Options::max_waiting_requests},
     Setting{{"enable-prefix-caching", ConfigType::kBool, "true", "Batching", "Reuse the KV of prompts that begin alike."}, &Options::enable_prefix_caching},
     Setting{{"async-scheduling", kChoice, "auto", "Batching", "Enqueue a step before the results of the one before it are there, so that the device never waits; the answers are the same. auto: where the device computes by itself.", 0, 0, "auto|on|off"}, &Options::async_scheduling},
@@ -332,7 +332,10 @@ StatusOr<ParsedCommand> parse_options(std::span<const char* const> arguments,
     return absl::InvalidArgumentError(
         "no MODEL: give a Hugging Face folder or a .gguf file (see --help)");
   }
-  if (options.block_size > options.max_num_batched_tokens) {
+  if (options.max_num_batched_tokens != 0 && options.max_num_batched_tokens < 16) {
+    return absl::InvalidArgumentError("--max-num-batched-tokens: 0, or 16 and more");
+  }
+  if (options.max_num_batched_tokens != 0 && options.block_size > options.max_num_batched_tokens) {
     return absl::InvalidArgumentError("--block-size is larger than --max-num-batched-tokens");
   }
   PELTON_RETURN_IF_ERROR(apply_host_and_port(texts, options));

@@ -38,7 +38,7 @@ struct Options {
   int keep_alive_timeout_s = 0;
 
   int max_num_seqs = 0;
-  int max_num_batched_tokens = 0;
+  int max_num_batched_tokens = 0;  // 0: measured
   int max_waiting_requests = 0;
   bool enable_prefix_caching = true;
   std::string async_scheduling;

@@ -72,6 +72,44 @@ using Given = std::map<uint64_t, int>;
 
 }  // namespace
 
+TEST_CASE("prompts are cut to the work of a step whose contexts cost too") {
+  Setup setup;
+  setup.options.max_num_batched_tokens = 512;
+  setup.options.step_work = 100;
+  setup.options.context_per_token = 100;
+  Driver d(setup);
+  d.submit(700);
+  // n (1 + (first + n / 2) / 100) <= 100
+  int first = 0;
+  while (first < 700) {
+    const Given given = d.step();
+    const int count = given.at(1);
+    const double work = count * (1 + (first + count / 2.0) / 100);
+    CHECK(work <= 100);
+    if (first + count < 700) CHECK(work > 80);
+    first += count;
+  }
+}
+
+TEST_CASE("a prompt gets on however deep it is and however many decode") {
+  Setup setup;
+  setup.options.max_num_batched_tokens = 512;
+  setup.options.step_work = 4;
+  setup.options.context_per_token = 2;
+  Driver d(setup);
+  for (int i = 0; i < 4; ++i) d.submit(100);
+  for (int steps = 0; d.find(SequenceId(4))->num_tokens() == 100; ++steps) {
+    REQUIRE(steps < 200);
+    d.step();
+  }
+  d.submit(500);
+  d.submit(20);
+  const Given given = d.step();
+  CHECK(given.at(1) == 1);
+  CHECK(given.at(5) == 8);
+  CHECK(given.count(6) == 0);
+}
+
 TEST_CASE("a long prompt is computed in chunks beside answers that go on") {
   Driver d;
   d.submit(5);

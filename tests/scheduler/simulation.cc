@@ -52,6 +52,10 @@ Setup draw_setup(Rng& rng) {
   setup.options.max_model_len = rng.between(8, 120);
   setup.options.max_num_seqs = rng.between(1, 8);
   setup.options.max_num_batched_tokens = setup.options.max_num_seqs + rng.below(40);
+  if (rng.below(2) == 0) {
+    setup.options.step_work = rng.between(1, 40);
+    setup.options.context_per_token = rng.below(3) * 10;
+  }
   setup.options.max_prompt_logprob_rows = rng.between(1, 10);
   setup.options.max_bypass = rng.between(1, 12);
   setup.prefix_cache = rng.chance(80);
