@@ -6,8 +6,9 @@
 #include <chrono>
 #include <filesystem>
 
-#include "cpu/cpu_backend.h"
+#include "backend/backend.h"
 #include "model/load.h"
+#include "server/model_host_device.h"
 #include "server/model_host_text.h"
 #include "text/detokenizer.h"
 
@@ -57,28 +58,23 @@ class LoadedModelHost final : public ServedModel {
   ModelMetrics* metrics_ = nullptr;
 };
 
-StatusOr<std::unique_ptr<Backend>> make_backend(const Options& options) {
-  if (options.device == "cuda") {
-    return unsupported_field("device", "this build has no CUDA backend; use --device cpu");
-  }
-  CpuOptions cpu;
-  cpu.threads = options.threads;
-  PELTON_ASSIGN_OR_RETURN(cpu.isa, cpu_isa_from_name(options.cpu_isa));
-  PELTON_ASSIGN_OR_RETURN(cpu.activations, cpu_activations_from_name(options.activations));
-  return make_cpu_backend(cpu);
-}
-
-StatusOr<LoadOptions> load_options(const Options& options) {
+StatusOr<LoadOptions> load_options(const Options& options, const Backend& backend) {
   LoadOptions load;
   load.path = options.model;
   load.load_format = options.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
   const std::string& format = options.quantization == "none" ? options.dtype : options.quantization;
   if (format != "auto") {
-    if (load.load_format != LoadFormat::kDummy) {
+    // On a card it is the type of the activations too, whatever the file holds.
+    const bool activations = load.load_format != LoadFormat::kDummy &&
+                             !backend.host_addressable() && options.quantization == "none";
+    if (load.load_format != LoadFormat::kDummy && !activations) {
       return invalid_field(options.quantization == "none" ? "dtype" : "quantization",
                            "only with --load-format dummy: a file's weights keep their format");
     }
-    load.dummy_dtype = dtype_from_name(format);
+    if (activations && format == "f32") {
+      return invalid_field("dtype", "a GPU computes in bf16 or f16");
+    }
+    if (load.load_format == LoadFormat::kDummy) load.dummy_dtype = dtype_from_name(format);
   }
   load.seed = static_cast<uint64_t>(options.seed);
   load.max_model_len = options.max_model_len;
@@ -86,7 +82,8 @@ StatusOr<LoadOptions> load_options(const Options& options) {
   load.max_num_batched_tokens = options.max_num_batched_tokens;
   load.block_size = options.block_size;
   if (options.kv_cache_dtype != "auto") {
-    load.kv_cache_dtype = dtype_from_name(options.kv_cache_dtype);
+    load.kv_cache_dtype =
+        options.kv_cache_dtype == "fp8" ? DType::kF8E4M3 : dtype_from_name(options.kv_cache_dtype);
   }
   load.kv_cache_memory_bytes = options.kv_cache_memory_bytes;
   return load;
@@ -137,7 +134,7 @@ std::vector<TokenId> end_ids(const LoadFacts& facts, const Tokenizer* tokenizer)
 StatusOr<LoadedServedModel> load_served_model(const Options& options, const Clock* clock,
                                               Metrics* metrics) {
   PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(options));
-  PELTON_ASSIGN_OR_RETURN(const LoadOptions load, load_options(options));
+  PELTON_ASSIGN_OR_RETURN(const LoadOptions load, load_options(options, *backend));
   PELTON_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(load, *backend));
 
   ModelText text;

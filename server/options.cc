@@ -29,15 +29,17 @@ constexpr auto kChoice = ConfigType::kChoice;
 
 // clang-format off
 constexpr std::array kSettings = {
-    Setting{{"device", kChoice, "auto", "Model", "Where the model runs.", 0, 0, "auto|cpu|cuda"}, &Options::device},
+    Setting{{"device", kChoice, "auto", "Model", "Where the model runs; auto takes the GPU where this build and this machine have one.", 0, 0, "auto|cpu|cuda"}, &Options::device},
     Setting{{"load-format", kChoice, "auto", "Model", "auto reads the weights; dummy makes random ones from a config.json alone.", 0, 0, "auto|dummy"}, &Options::load_format},
-    Setting{{"dtype", kChoice, "auto", "Model", "Format of dummy weights; auto is what config.json says.", 0, 0, "auto|f32|f16|bf16"}, &Options::dtype},
+    Setting{{"dtype", kChoice, "auto", "Model", "Format of dummy weights; auto is what config.json says. On a GPU bf16 or f16 is the type of the activations too; auto is bf16.", 0, 0, "auto|f32|f16|bf16"}, &Options::dtype},
     Setting{{"quantization", kChoice, "none", "Model", "Block format of dummy weights.", 0, 0, "none|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|fp8|int4"}, &Options::quantization},
     Setting{{"served-model-name", kText, "", "Model", "Name in requests and answers; by default the file's or folder's name."}, &Options::served_model_name},
     Setting{{"max-model-len", kInt, "0", "Model", "Tokens of prompt and answer together; 0: what the model was made for.", 0, 1 << 24}, &Options::max_model_len},
     Setting{{"threads", kInt, "0", "Model", "CPU compute threads; 0: one for each core this process may use.", 0, 1024}, &Options::threads},
     Setting{{"cpu-isa", kChoice, "auto", "Model", "Instruction set of the CPU kernels; auto takes the best this machine has.", 0, 0, "auto|scalar|avx2|avx512|neon"}, &Options::cpu_isa},
     Setting{{"activations", kChoice, "f32", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
+    Setting{{"batch-invariant", ConfigType::kBool, "true", "Model", "On a GPU: an answer depends on its request alone, to the bit. Without it kernels may be tuned to the number of tokens in a step."}, &Options::batch_invariant},
+    Setting{{"enforce-eager", ConfigType::kBool, "false", "Model", "On a GPU: decode steps are launched kernel by kernel, not recorded at start and replayed."}, &Options::enforce_eager},
 
     Setting{{"http", kText, "127.0.0.1:8000", "Listening", "Address of the HTTP gateway; port 0 takes a free one."}, &Options::http},
     Setting{{"grpc", kText, "127.0.0.1:8001", "Listening", "Address of the gRPC services; port 0 takes a free one."}, &Options::grpc},
@@ -57,8 +59,9 @@ constexpr std::array kSettings = {
     Setting{{"async-scheduling", kChoice, "auto", "Batching", "Enqueue a step before the results of the one before it are there, so that the device never waits; the answers are the same. auto: where the device computes by itself.", 0, 0, "auto|on|off"}, &Options::async_scheduling},
     Setting{{"seed", kInt, "0", "Batching", "Seed of dummy weights. Requests carry their own seeds.", 0, 9e15}, &Options::seed},
 
-    Setting{{"kv-cache-memory-bytes", ConfigType::kBytes, "0", "Memory", "Size of the KV cache (4GiB, 512MiB); 0: on CPU enough for 8 x max-model-len, at most a quarter of free memory.", 0, kMaxBytes}, &Options::kv_cache_memory_bytes},
-    Setting{{"kv-cache-dtype", kChoice, "auto", "Memory", "Number format of the KV cache; auto is f32 on CPU. int8: a quarter of its size, with a scale a token and head.", 0, 0, "auto|f32|f16|bf16|int8"}, &Options::kv_cache_dtype},
+    Setting{{"gpu-memory-utilization", ConfigType::kFloat, "0.9", "Memory", "Share of the GPU's memory that is taken at start; what weights and activations leave is the KV cache.", 0.05, 1}, &Options::gpu_memory_utilization},
+    Setting{{"kv-cache-memory-bytes", ConfigType::kBytes, "0", "Memory", "Size of the KV cache (4GiB, 512MiB); 0: on CPU enough for 8 x max-model-len, at most a quarter of free memory, on a GPU all that is left.", 0, kMaxBytes}, &Options::kv_cache_memory_bytes},
+    Setting{{"kv-cache-dtype", kChoice, "auto", "Memory", "Number format of the KV cache; auto is f32 on CPU, the activations' type on a GPU. int8 and fp8 (GPU): with a scale a token and head.", 0, 0, "auto|f32|f16|bf16|int8|fp8"}, &Options::kv_cache_dtype},
     Setting{{"block-size", kInt, "32", "Memory", "Tokens in a KV block.", 1, 256}, &Options::block_size},
 
     Setting{{"log-level", kChoice, "info", "Operation", "Least level that is logged.", 0, 0, "debug|info|warning|error"}, &Options::log_level},

@@ -25,6 +25,8 @@ struct Options {
   int threads = 0;                // 0: the cores this process may use
   std::string cpu_isa;
   std::string activations;
+  bool batch_invariant = true;
+  bool enforce_eager = false;  // no recorded steps on a GPU
 
   std::string http;  // "host:port"
   std::string grpc;
@@ -44,6 +46,7 @@ struct Options {
   std::string async_scheduling;
   int64_t seed = 0;
 
+  double gpu_memory_utilization = 0.9;
   int64_t kv_cache_memory_bytes = 0;  // 0: chosen from the model and free memory
   std::string kv_cache_dtype;
   int block_size = 0;
