@@ -93,7 +93,7 @@ class Engine::Impl {
   void make_rows();
   void take_row(const DrawnRow& row, SampledToken sampled, TimePoint now);
   void end(EngineRequest& request, FinishReason reason, Status status);
-  void settle(EngineRequest& request);
+  void settle(EngineRequest& request, bool touched = false);
   void fail_all(const Status& cause);
   void deliver();
   void publish();
@@ -268,12 +268,14 @@ void Engine::Impl::take_row(const DrawnRow& row, SampledToken sampled, TimePoint
 
 void Engine::Impl::end(EngineRequest& request, FinishReason reason, Status status) {
   request.end(reason, std::move(status), clock_->now());
-  settle(request);
+  // It may have output from earlier in this step: one delivery, or it would end twice.
+  const bool touched = std::find(touched_.begin(), touched_.end(), &request) != touched_.end();
+  settle(request, touched);
 }
 
 // The request has output in this step, and may have ended with it.
-void Engine::Impl::settle(EngineRequest& request) {
-  touched_.push_back(&request);
+void Engine::Impl::settle(EngineRequest& request, bool touched) {
+  if (!touched) touched_.push_back(&request);
   if (!request.ended()) return;
   scheduler_.remove(sequence_of(request.id()));
   ended_.push_back(request.id());
