@@ -388,8 +388,8 @@ Load Engine::load() const {
 EngineStats Engine::stats() const {
   return impl_->inbox().stats();
 }
-KvEventBatch Engine::read_kv_events(uint64_t from, size_t max) const {
-  return impl_->scheduler().kv().events().read(from, max);
+KvEventBatch Engine::read_kv_events(KvEventPosition at, size_t max) const {
+  return impl_->scheduler().kv().events().read(at, max);
 }
 int Engine::max_sequence_tokens() const {
   return impl_->scheduler().max_sequence_tokens();

@@ -85,8 +85,8 @@ class Engine {
 
   Load load() const;
   EngineStats stats() const;  // as of the last step
-  // What changed in the prefix cache from event number `from` on (kv_events.h). Thread-safe.
-  KvEventBatch read_kv_events(uint64_t from, size_t max = 1024) const;
+  // What changed in the prefix cache from there on (kv_events.h). Thread-safe.
+  KvEventBatch read_kv_events(KvEventPosition at, size_t max = 1024) const;
   // The longest prompt and answer together: max_model_len, or less where the KV cache is smaller.
   int max_sequence_tokens() const;
   // Time of the last completed step, or now when idle: liveness is judged by it.

@@ -1,10 +1,12 @@
 // What happens to the prefix cache, for routers that send a request where its prefix is: a bounded
-// ring of numbered events; a reader that comes too late gets the whole index instead. Written by
-// the engine thread, read by any.
+// ring of numbered events; a reader that comes too late gets the index instead, page by page.
+// Written by the engine thread, which a reader holds up for a page of pointers at most.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <map>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -25,11 +27,19 @@ struct KvEvent {
   AdapterId adapter;            // (stored)
 };
 
+// Where a reader stands. It starts with the default and goes on with what each batch gives.
+struct KvEventPosition {
+  uint64_t next = 1;          // number of the event it wants
+  uint64_t snapshot_end = 0;  // > 0: within a snapshot, which the events from here on complete
+  bool operator==(const KvEventPosition&) const = default;
+};
+
 struct KvEventBatch {
-  // The reader forgets what it knew: `events` are the blocks stored now, oldest first.
+  // The reader forgets what it knew: here begin the blocks stored now, oldest first. Further pages
+  // of them may follow, and then the events since; only with these the index is whole.
   bool snapshot = false;
   std::vector<KvEvent> events;
-  uint64_t next = 1;  // ask for this number the next time
+  KvEventPosition next;
 };
 
 class KvEventLog {
@@ -42,19 +52,21 @@ class KvEventLog {
   void removed(int group, uint64_t hash);
   void cleared();
 
-  // Events from number `from` on, at most `max`. Start with 1. A number that the ring no longer
-  // holds (or never gave) is answered with a snapshot, which `max` does not cut.
-  KvEventBatch read(uint64_t from, size_t max = 1024) const;
+  // At most `max` (>= 1) events. A number that the ring no longer holds (or never gave), or a
+  // snapshot so old that the events since its begin are gone, is answered with a new snapshot.
+  KvEventBatch read(KvEventPosition at, size_t max = 1024) const;
 
  private:
+  using Event = std::shared_ptr<const KvEvent>;
   void push(KvEvent event);
 
   mutable std::mutex mutex_;
   const size_t capacity_;
   uint64_t next_ = 1;
-  std::deque<KvEvent> ring_;
-  // What a replay of all events gives, by group and hash: the snapshot.
-  std::vector<std::unordered_map<uint64_t, KvEvent>> index_;
+  std::deque<Event> ring_;
+  // What a replay of all events gives: the blocks stored now by number, and where each is.
+  std::map<uint64_t, Event> stored_;
+  std::vector<std::unordered_map<uint64_t, uint64_t>> index_;  // [groups] hash -> number
 };
 
 }  // namespace pelton

@@ -151,7 +151,7 @@ TEST_CASE("requests and aborts from several threads each end exactly once") {
   // Catch's macros are for one thread: the reader counts what is wrong.
   std::atomic<int> wrong{0};
   threads.emplace_back([&h, &done, &wrong] {
-    uint64_t next = 1;
+    KvEventPosition next;
     while (!done) {
       const Load load = h.engine->load();
       wrong += load.used_blocks > load.total_blocks;

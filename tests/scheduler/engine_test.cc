@@ -297,7 +297,9 @@ TEST_CASE("usage and timing and statistics count what was done") {
   KvEventReplay replay;
   struct Source {
     Engine* engine;
-    KvEventBatch read(uint64_t from, size_t max) const { return engine->read_kv_events(from, max); }
+    KvEventBatch read(KvEventPosition at, size_t max) const {
+      return engine->read_kv_events(at, max);
+    }
   };
   replay.follow(Source{h.engine.get()});
   CHECK(replay.index.size() == 10);  // five full blocks for each of two tenants

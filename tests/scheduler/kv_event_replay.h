@@ -10,7 +10,7 @@ namespace pelton {
 
 struct KvEventReplay {
   std::map<std::pair<int, uint64_t>, std::vector<TokenId>> index;
-  uint64_t next = 1;
+  KvEventPosition next;
   int snapshots = 0;
 
   template <typename Source>
@@ -23,7 +23,7 @@ struct KvEventReplay {
       }
       for (const KvEvent& event : batch.events) apply(event);
       next = batch.next;
-      if (batch.events.empty() || batch.snapshot) return;
+      if (batch.events.empty() && !batch.snapshot && next.snapshot_end == 0) return;
     }
   }
 

@@ -157,7 +157,7 @@ Load Engine::load() const {
 EngineStats Engine::stats() const {
   return {};
 }
-KvEventBatch Engine::read_kv_events(uint64_t, size_t) const {
+KvEventBatch Engine::read_kv_events(KvEventPosition, size_t) const {
   return {};
 }
 int Engine::max_sequence_tokens() const {
