@@ -41,7 +41,8 @@ void check_route(const RouteCase& c) {
     const float* row = logits.data() + static_cast<size_t>(m) * c.experts;
     std::vector<int32_t> order(c.experts);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return row[a] > row[b]; });
+    std::sort(order.begin(), order.end(),
+              [&](int a, int b) { return std::pair(row[b], a) < std::pair(row[a], b); });
     const auto score = [&](int e) {
       return c.sigmoid ? 1 / (1 + std::exp(-double{row[e]}))
                        : std::exp(double{row[e]} - row[order[0]]);
@@ -100,7 +101,8 @@ TEST_CASE("tokens are grouped by expert in their order") {
       std::vector<int32_t> order(entries), expected_starts(experts + 1), expected_place(entries),
           expected_tokens;
       std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return ids[a] < ids[b]; });
+      std::sort(order.begin(), order.end(),
+                [&](int a, int b) { return std::pair(ids[a], a) < std::pair(ids[b], b); });
       for (int at = 0; at < entries; ++at) {
         expected_place[order[at]] = at;
         expected_tokens.push_back(order[at] / top_k);

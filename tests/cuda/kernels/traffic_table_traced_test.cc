@@ -25,7 +25,7 @@ using Names = std::vector<std::string>;
 // blocks share (tables, norm weights, inputs of products) is the rest of the reads.
 void print_row(const std::string& what, const TraceReport& report, const Names& owned,
                double least) {
-  Flow own, rest, all;
+  Flow own, rest;
   uint64_t conflicts = 0, mma = 0, barriers = 0;
   for (const emulator::KernelTrace& kernel : report.kernels) {
     for (const emulator::BufferTraffic& buffer : kernel.buffers) {
