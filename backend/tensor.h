@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/dtype.h"
@@ -40,6 +41,13 @@ class Buffer {
   virtual int64_t bytes() const = 0;
 };
 
+// Rows of random numbers, as random_blocks.h makes them: random_elements() from row_stream(seed,
+// row).
+struct RandomRows {
+  uint64_t seed = 0;
+  float amplitude = 0;
+};
+
 // Where a backend reads a weight from while it packs it: rows in logical order, any transform that
 // the file's layout needs (permutation, transposition, +1) already applied. Thread-safe.
 class RowSource {
@@ -52,6 +60,8 @@ class RowSource {
   virtual void read_rows(int64_t begin, int64_t end, void* out) const = 0;
   // The rows in place where the file already holds them in this order (mapped), else null.
   virtual const void* mapped() const { return nullptr; }
+  // Set where the rows are nothing but random (dummy weights): a backend may make them itself.
+  virtual std::optional<RandomRows> random_rows() const { return std::nullopt; }
   // The backend has what it needs: a mapped source may drop its resident pages (they count against
   // the memory budget twice otherwise). Called once, after pack().
   virtual void release() const {}

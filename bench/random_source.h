@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "model/random_blocks.h"
+#include "backend/random_blocks.h"
 
 namespace pelton::bench {
 

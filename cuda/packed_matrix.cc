@@ -6,62 +6,30 @@
 
 #include "core/check.h"
 #include "cuda/cuda_status.h"
+#include "cuda/kernels/random_rows.h"
 #include "cuda/kernels/repack.h"
 
 namespace pelton::cuda {
-namespace {
 
-struct Stored {
+struct StoredAs {
   WeightFormat format;
   SourceType source;
-  bool operator==(const Stored&) const = default;
+  bool operator==(const StoredAs&) const = default;
 };
 
-std::optional<Stored> stored_as(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return Stored{WeightFormat::k16Bit, SourceType::kF32};
-    case DType::kF16:
-      return Stored{WeightFormat::k16Bit, SourceType::kF16};
-    case DType::kBF16:
-      return Stored{WeightFormat::k16Bit, SourceType::kBF16};
-    case DType::kQ8_0:
-      return Stored{WeightFormat::kQ8_0, SourceType::kBlocks};
-    case DType::kQ4_0:
-      return Stored{WeightFormat::kQ4_0, SourceType::kBlocks};
-    case DType::kQ4_1:
-      return Stored{WeightFormat::kQ4_1, SourceType::kBlocks};
-    case DType::kQ5_0:
-      return Stored{WeightFormat::kQ5_0, SourceType::kBlocks};
-    case DType::kQ5_1:
-      return Stored{WeightFormat::kQ5_1, SourceType::kBlocks};
-    case DType::kQ4_K:
-      return Stored{WeightFormat::kQ4_K, SourceType::kBlocks};
-    case DType::kQ5_K:
-      return Stored{WeightFormat::kQ5_K, SourceType::kBlocks};
-    case DType::kQ6_K:
-      return Stored{WeightFormat::kQ6_K, SourceType::kBlocks};
-    case DType::kF8_128:
-      return Stored{WeightFormat::kF8_128, SourceType::kBlocks};
-    case DType::kI4_128:
-      return Stored{WeightFormat::kI4_128, SourceType::kBlocks};
-    default:
-      return std::nullopt;
-  }
-}
-
 // Rows of several sources, one after the other.
-class RowReader {
+class RowWalk {
  public:
-  RowReader(std::span<const RowSource* const> sources, int64_t row_bytes)
-      : sources_(sources), row_bytes_(row_bytes) {}
-  // Up to `count` rows; how many there were.
-  int64_t read(int64_t count, std::byte* out) {
+  explicit RowWalk(std::span<const RowSource* const> sources) : sources_(sources) {}
+  // Up to `count` rows in parts: take(source, first row, rows, rows before it). How many there
+  // were.
+  template <typename Take>
+  int64_t next(int64_t count, Take take) {
     int64_t done = 0;
     while (done < count && !sources_.empty()) {
       const RowSource& source = *sources_.front();
       const int64_t part = std::min(count - done, source.rows() - row_);
-      source.read_rows(row_, row_ + part, out + done * row_bytes_);
+      take(source, row_, part, done);
       done += part;
       row_ += part;
       if (row_ == source.rows()) {
@@ -75,9 +43,48 @@ class RowReader {
 
  private:
   std::span<const RowSource* const> sources_;
-  const int64_t row_bytes_;
   int64_t row_ = 0;
 };
+
+namespace {
+
+std::optional<StoredAs> stored_as(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return StoredAs{WeightFormat::k16Bit, SourceType::kF32};
+    case DType::kF16:
+      return StoredAs{WeightFormat::k16Bit, SourceType::kF16};
+    case DType::kBF16:
+      return StoredAs{WeightFormat::k16Bit, SourceType::kBF16};
+    case DType::kQ8_0:
+      return StoredAs{WeightFormat::kQ8_0, SourceType::kBlocks};
+    case DType::kQ4_0:
+      return StoredAs{WeightFormat::kQ4_0, SourceType::kBlocks};
+    case DType::kQ4_1:
+      return StoredAs{WeightFormat::kQ4_1, SourceType::kBlocks};
+    case DType::kQ5_0:
+      return StoredAs{WeightFormat::kQ5_0, SourceType::kBlocks};
+    case DType::kQ5_1:
+      return StoredAs{WeightFormat::kQ5_1, SourceType::kBlocks};
+    case DType::kQ4_K:
+      return StoredAs{WeightFormat::kQ4_K, SourceType::kBlocks};
+    case DType::kQ5_K:
+      return StoredAs{WeightFormat::kQ5_K, SourceType::kBlocks};
+    case DType::kQ6_K:
+      return StoredAs{WeightFormat::kQ6_K, SourceType::kBlocks};
+    case DType::kF8_128:
+      return StoredAs{WeightFormat::kF8_128, SourceType::kBlocks};
+    case DType::kI4_128:
+      return StoredAs{WeightFormat::kI4_128, SourceType::kBlocks};
+    default:
+      return std::nullopt;
+  }
+}
+
+bool all_random(std::span<const RowSource* const> sources) {
+  return std::all_of(sources.begin(), sources.end(),
+                     [](const RowSource* source) { return source->random_rows().has_value(); });
+}
 
 }  // namespace
 
@@ -138,10 +145,10 @@ StatusOr<std::unique_ptr<PackedMatrix>> WeightLoader::pack(
   std::vector<PackedMatrix::Segment> segments;
   std::vector<std::span<const RowSource* const>> runs;
   int64_t rows = 0;
-  std::optional<Stored> last;
+  std::optional<StoredAs> last;
   for (size_t i = 0; i < sources.size(); ++i) {
     const RowSource& source = *sources[i];
-    const std::optional<Stored> stored = stored_as(source.dtype());
+    const std::optional<StoredAs> stored = stored_as(source.dtype());
     if (!stored || source.cols() != cols) {
       return absl::InvalidArgumentError("a weight of a type or width that has no kernel");
     }
@@ -180,25 +187,65 @@ StatusOr<std::unique_ptr<PackedMatrix>> WeightLoader::pack(
   return std::make_unique<PackedMatrix>(rows, cols, std::move(segments));
 }
 
+StatusOr<int64_t> WeightLoader::copy_rows(RowWalk& walk, int64_t row_bytes, int64_t wanted,
+                                          const Half& half) {
+  const int64_t count =
+      walk.next(wanted, [&](const RowSource& source, int64_t first, int64_t rows, int64_t before) {
+        source.read_rows(first, first + rows, half.host.data() + before * row_bytes);
+      });
+  PELTON_RETURN_IF_CUDA_ERROR(
+      cudaMemcpyAsync(half.device.data(), half.host.data(), static_cast<size_t>(count * row_bytes),
+                      cudaMemcpyHostToDevice, stream_.get()),
+      "copying weights to the card");
+  return count;
+}
+
+StatusOr<int64_t> WeightLoader::make_random(RowWalk& walk, const StoredAs& stored, int64_t cols,
+                                            int64_t wanted, const Half& half) {
+  Status status;
+  const int64_t count =
+      walk.next(wanted, [&](const RowSource& source, int64_t first, int64_t rows, int64_t before) {
+        const RandomRows random = *source.random_rows();
+        RandomRowsParams params;
+        params.format = stored.format;
+        params.source = stored.source;
+        params.seed = random.seed;
+        params.amplitude = random.amplitude;
+        params.row_begin = first;
+        params.num_rows = rows;
+        params.k = cols;
+        params.rows = half.device.data() + before * dtype_bytes(source.dtype(), cols);
+        if (status.ok()) {
+          status = cuda_status(random_rows(params, stream_.get()), "making dummy weights");
+        }
+      });
+  if (!status.ok()) return status;
+  return count;
+}
+
 Status WeightLoader::load(std::span<const RowSource* const> sources,
                           const PackedMatrix::Segment& segment, int64_t cols) {
-  const Stored stored = *stored_as(sources[0]->dtype());
+  const StoredAs stored = *stored_as(sources[0]->dtype());
   const int64_t row_bytes = dtype_bytes(sources[0]->dtype(), cols);
   const int64_t tile_bytes = row_bytes * kTileRows;
   const int64_t step = std::max<int64_t>(1, buffer_bytes_ / tile_bytes) * kTileRows;
   PELTON_RETURN_IF_ERROR(take_buffers(std::max(buffer_bytes_, tile_bytes)));
-  RowReader reader(sources, row_bytes);
+  RowWalk walk(sources);
+  const bool random = all_random(sources);
   for (int64_t begin = 0; begin < segment.rows; begin += step) {
     Half& half = halves_[next_];
     next_ = 1 - next_;
     if (half.used) {
       PELTON_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(half.free.get()), "loading weights");
     }
-    const int64_t count = reader.read(std::min(step, segment.rows - begin), half.host.data());
-    PELTON_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(half.device.data(), half.host.data(),
-                                                static_cast<size_t>(count * row_bytes),
-                                                cudaMemcpyHostToDevice, stream_.get()),
-                                "copying weights to the card");
+    int64_t count = 0;
+    if (random) {
+      PELTON_ASSIGN_OR_RETURN(
+          count, make_random(walk, stored, cols, std::min(step, segment.rows - begin), half));
+    } else {
+      PELTON_ASSIGN_OR_RETURN(
+          count, copy_rows(walk, row_bytes, std::min(step, segment.rows - begin), half));
+    }
     RepackParams params;
     params.format = segment.format;
     params.type = type_;

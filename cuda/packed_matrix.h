@@ -1,4 +1,4 @@
-// A weight matrix in fragment order on the card, and the way there: rows are read from the file
+// A weight matrix as kernels want it on the card, and the way there: rows are read from the file
 // into pinned memory, copied and repacked while the next ones are read. One thread at a time.
 #pragma once
 
@@ -13,6 +13,9 @@
 #include "cuda/kernels/weight_layout.h"
 
 namespace pelton::cuda {
+
+class RowWalk;
+struct StoredAs;
 
 // False: the dtype has no kernel.
 bool has_weight_format(DType dtype);
@@ -59,6 +62,10 @@ class WeightLoader {
   WeightLoader(std::shared_ptr<DeviceArena> arena, ElementType type, cudaStream_t compute,
                int64_t buffer_bytes);
   Status take_buffers(int64_t bytes);
+  // Up to `wanted` of the next rows into a device buffer; how many. Random ones are made there.
+  StatusOr<int64_t> copy_rows(RowWalk& walk, int64_t row_bytes, int64_t wanted, const Half& half);
+  StatusOr<int64_t> make_random(RowWalk& walk, const StoredAs& stored, int64_t cols, int64_t wanted,
+                                const Half& half);
   // A run of sources that are stored alike, rows back to back, into `segment`.
   Status load(std::span<const RowSource* const> sources, const PackedMatrix::Segment& segment,
               int64_t cols);

@@ -1,8 +1,8 @@
 // Random weights from a config alone.
 #include <cmath>
 
+#include "backend/random_blocks.h"
 #include "core/check.h"
-#include "model/random_blocks.h"
 #include "model/weight_source.h"
 
 namespace pelton {
@@ -21,13 +21,18 @@ class DummyTensor final : public WeightTensor {
     PELTON_CHECK(0 <= begin && begin <= end && end <= rows(), "rows out of range");
     auto* bytes = static_cast<std::byte*>(out);
     for (int64_t row = begin; row < end; ++row, bytes += row_bytes()) {
-      SplitMix64 random(SplitMix64(seed_ + static_cast<uint64_t>(row)).next());
+      SplitMix64 random = row_stream(seed_, row);
       if (!tensor_role_info(role()).vector) {
         random_elements(dtype(), cols(), matrix_amplitude(), random, bytes);
       } else {
         read_vector(random, reinterpret_cast<float*>(bytes));
       }
     }
+  }
+
+  std::optional<RandomRows> random_rows() const override {
+    if (tensor_role_info(role()).vector) return std::nullopt;
+    return RandomRows{seed_, matrix_amplitude()};
   }
 
  private:

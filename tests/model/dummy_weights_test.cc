@@ -29,9 +29,9 @@ ModelConfig wide_config() {
 }  // namespace
 
 TEST_CASE("dummy weights of every dtype are finite and centred and keep a product's scale") {
-  const DType dtype =
-      GENERATE(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-               DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K);
+  const DType dtype = GENERATE(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0,
+                               DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K,
+                               DType::kQ6_K, DType::kF8_128, DType::kI4_128);
   INFO(dtype_info(dtype).name);
   auto source = dummy_weights(wide_config(), dtype, 7);
   REQUIRE(source.ok());

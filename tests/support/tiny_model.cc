@@ -6,7 +6,7 @@
 #include <map>
 
 #include "core/check.h"
-#include "model/random_blocks.h"
+#include "backend/random_blocks.h"
 
 namespace pelton {
 namespace {

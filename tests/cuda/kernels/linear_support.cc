@@ -4,15 +4,11 @@
 #include <cmath>
 
 namespace pelton::cuda::test {
-namespace {
-
-SourceType source_of(DType dtype) {
+SourceType packed_source(DType dtype) {
   if (dtype == DType::kF32) return SourceType::kF32;
   if (dtype == DType::kF16) return SourceType::kF16;
   return dtype == DType::kBF16 ? SourceType::kBF16 : SourceType::kBlocks;
 }
-
-}  // namespace
 
 const std::vector<PackedFormat>& packed_formats() {
   static const std::vector<PackedFormat> formats = {
@@ -42,7 +38,7 @@ PackedWeights::PackedWeights(PackedFormat f, ElementType t, int rows, int cols, 
   RepackParams p;
   p.format = f.format;
   p.type = t;
-  p.source = source_of(f.dtype);
+  p.source = packed_source(f.dtype);
   p.rows = device.data();
   p.num_rows = n;
   p.k = k;

@@ -15,6 +15,7 @@ struct PackedFormat {
   DType dtype;  // of the file
 };
 const std::vector<PackedFormat>& packed_formats();
+SourceType packed_source(DType dtype);
 
 // A packed matrix and the values that it holds.
 struct PackedWeights {

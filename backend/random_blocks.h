@@ -1,4 +1,5 @@
-// Random but valid weights in every storage format, centred on 0 with a given amplitude. Pure.
+// Random but valid weights in every storage format, centred on 0 with a given amplitude. Pure. The
+// card makes the same bytes by itself (cuda/kernels/random_rows.cu): change both.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +27,11 @@ class SplitMix64 {
  private:
   uint64_t state_;
 };
+
+// The stream of one row of a tensor.
+inline SplitMix64 row_stream(uint64_t seed, int64_t row) {
+  return SplitMix64(SplitMix64(seed + static_cast<uint64_t>(row)).next());
+}
 
 // `count` elements (whole blocks), roughly uniform in [-amplitude, amplitude].
 void random_elements(DType dtype, int64_t count, float amplitude, SplitMix64& random,

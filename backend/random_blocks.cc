@@ -1,4 +1,4 @@
-#include "model/random_blocks.h"
+#include "backend/random_blocks.h"
 
 #include <algorithm>
 #include <array>
