@@ -2,15 +2,14 @@
 
 #include <fmt/format.h>
 #include <pelton_device_language.h>
-#include <sys/mman.h>
 
-#include <atomic>
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 
-#include "cuda/emulator/address_space.h"
+#include "cuda/emulator/shared_parts.h"
 #include "cuda/emulator/tracer.h"
 
 namespace pelton::cuda::emulator {
@@ -19,24 +18,6 @@ namespace {
 // Between two shared arrays: nothing that belongs to the kernel. A multiple of the 128 bytes of all
 // banks, so that it moves no conflict.
 constexpr size_t kSharedGap = 128;
-
-std::atomic<unsigned> next_shared_part{0};
-
-char* map_shared_part() {
-  const unsigned part = next_shared_part.fetch_add(1);
-  if (part >= kSharedParts) {
-    std::fprintf(stderr, "emulator: more than %zu host threads ran blocks\n", kSharedParts);
-    std::abort();
-  }
-  void* wanted = reinterpret_cast<void*>(kSharedBase + part * kSharedStride);
-  void* mapped = mmap(wanted, kSharedStride, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-  if (mapped != wanted) {
-    std::perror("emulator: shared memory");
-    std::abort();
-  }
-  return static_cast<char*>(mapped);
-}
 
 size_t round_up(size_t value, size_t to) {
   return (value + to - 1) / to * to;
@@ -61,7 +42,7 @@ void BlockRunner::nobody_runs() {
 
 BlockRunner::BlockRunner() : shared_base_(map_shared_part()) {}
 BlockRunner::~BlockRunner() {
-  munmap(shared_base_, kSharedStride);
+  unmap_shared_part(shared_base_);
 }
 
 bool BlockRunner::run(const Grid& grid, uint3 block, const Schedule& schedule, Fault& fault) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <thread>
 
 #include "cuda/kernels/primitives.h"
 #include "tests/cuda/emulator/launch_support.h"
@@ -212,6 +213,15 @@ TEST_CASE("Atomics of many blocks lose nothing") {
   CHECK(minimum.host()[0] == -8191);
   CHECK(bits.host()[0] == 0xffffffffu);
   CHECK(wide.host()[0] == (8192ull << 33) + 1);
+}
+
+TEST_CASE("Host threads that come and go may all run blocks") {
+  const DeviceBuffer<int> out(3);
+  for (int i = 0; i < 600; ++i) {
+    cudaError_t error = cudaErrorUnknown;
+    std::thread([&] { error = run_kernel(count_votes, 1, 100, 0, out.get()); }).join();
+    REQUIRE(error == cudaSuccess);
+  }
 }
 
 }  // namespace pelton::cuda

@@ -99,6 +99,14 @@ __global__ void increment_in_place_kernel(uint16_t* values, int count) {
   }
 }
 
+__global__ void multiply_often_kernel(float* out, int times) {
+  const uint32_t a[4] = {};
+  const uint32_t b[2] = {};
+  float d[4] = {};
+  for (int i = 0; i < times; ++i) mma_m16n8k16<__nv_bfloat16>(d, a, b);
+  atomicAdd(out, d[0]);
+}
+
 __global__ void hand_over_kernel(int* out, bool named_barriers) {
   PELTON_SHARED(int, slot, 32);
   if (threadIdx.x < 32) {
@@ -195,6 +203,9 @@ cudaError_t transpose_tile(const uint16_t* in, uint32_t* out, bool swizzled) {
 }
 cudaError_t increment_in_place(uint16_t* values, int count) {
   return go(increment_in_place_kernel, 3, 96, values, count);
+}
+cudaError_t multiply_often(float* out, int times) {
+  return go(multiply_often_kernel, 3, 64, out, times);
 }
 cudaError_t hand_over(int* out, bool named_barriers) {
   return go(hand_over_kernel, 1, 64, out, named_barriers);

@@ -17,6 +17,7 @@ cudaError_t sum_by_last_block(const int* in, int* partial, unsigned* finished, i
 cudaError_t pipeline(const float* in, float* out, int stages, bool with_wait, bool with_barrier);
 cudaError_t transpose_tile(const uint16_t* in, uint32_t* out, bool swizzled);  // ldmatrix
 cudaError_t increment_in_place(uint16_t* values, int count);  // bf16-sized elements
+cudaError_t multiply_often(float* out, int times);            // one mma a warp each time, two warps
 cudaError_t hand_over(int* out, bool named_barriers);
 
 // Planted.

@@ -133,6 +133,20 @@ TEST_CASE("A missing swizzle shows as conflicts of ldmatrix") {
   }
 }
 
+TEST_CASE("Matrix instructions count once a warp and atomics once a lane") {
+  const DeviceBuffer<float> out(std::vector<float>(1));
+  Trace trace;
+  trace.name(out.get(), "out");
+  REQUIRE(multiply_often(out.get(), 5) == cudaSuccess);
+  const TraceReport report = trace.report();
+  check_clean(report);
+  const auto kernel = report.kernel("multiply_often");
+  CHECK(kernel.blocks == 3);
+  CHECK(kernel.mma == 3 * 2 * 5);
+  CHECK(kernel.atomics == 3 * 64);
+  CHECK(kernel.buffer("out").atomics == 3 * 64);
+}
+
 TEST_CASE("A missing barrier at the end of a loop is a race") {
   const DeviceBuffer<float> in(ramp(512));
   const DeviceBuffer<float> out(128);
