@@ -9,6 +9,7 @@
 
 #include "bench/gpu_check/check_context.h"
 #include "bench/gpu_check/run_program.h"
+#include "cuda/cuda_backend.h"
 
 namespace pelton::bench {
 namespace {
@@ -127,7 +128,13 @@ int main_of(int argc, char** argv) {
     fmt::print(stderr, "gpu_check: {} cannot be made\n", context.output);
     return 2;
   }
-  return part.empty() ? run_all(context, only, scale) : run_part(context, part);
+  if (!part.empty()) return run_part(context, part);
+  const Status card = check_cuda(CudaOptions{});
+  if (!card.ok()) {
+    fmt::print(stderr, "gpu_check: {}\n", std::string(card.message()));
+    return 3;
+  }
+  return run_all(context, only, scale);
 }
 
 }  // namespace
