@@ -29,7 +29,7 @@ struct Flags {
   TimeBase base = TimeBase::kWall;
   int threads = 0;
   std::string isa = "auto";
-  std::string activations = "f32";
+  std::string activations = "int8";
   bool dummy = false;
   std::string quantization;
   std::string head;
@@ -269,7 +269,7 @@ int main(int argc, char** argv) {
          "wall, or cpu: time that the process ran (ceilings and kernels; with --threads 1)")
       ->check(CLI::IsMember({"wall", "cpu"}));
   app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512, neon")->envname("PELTON_CPU_ISA");
-  app.add_option("--activations", flags.activations, "f32, int8")->envname("PELTON_ACTIVATIONS");
+  app.add_option("--activations", flags.activations, "int8, f32")->envname("PELTON_ACTIVATIONS");
   app.add_option_function<std::string>(
          "--load-format", [&](const std::string& name) { flags.dummy = name == "dummy"; },
          "auto or dummy (random weights from a config.json)")

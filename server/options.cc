@@ -37,7 +37,7 @@ constexpr std::array kSettings = {
     Setting{{"max-model-len", kInt, "0", "Model", "Tokens of prompt and answer together; 0: what the model was made for.", 0, 1 << 24}, &Options::max_model_len},
     Setting{{"threads", kInt, "0", "Model", "CPU compute threads; 0: one for each core this process may use.", 0, 1024}, &Options::threads},
     Setting{{"cpu-isa", kChoice, "auto", "Model", "Instruction set of the CPU kernels; auto takes the best this machine has.", 0, 0, "auto|scalar|avx2|avx512|neon"}, &Options::cpu_isa},
-    Setting{{"activations", kChoice, "f32", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
+    Setting{{"activations", kChoice, "int8", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
     Setting{{"batch-invariant", ConfigType::kBool, "true", "Model", "On a GPU: an answer depends on its request alone, to the bit. Without it kernels may be tuned to the number of tokens in a step."}, &Options::batch_invariant},
     Setting{{"enforce-eager", ConfigType::kBool, "false", "Model", "On a GPU: decode steps are launched kernel by kernel, not recorded at start and replayed."}, &Options::enforce_eager},
 

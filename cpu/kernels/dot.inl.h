@@ -253,6 +253,7 @@ void product_tile(const DotArgs& a) {
   const auto* x = reinterpret_cast<const Int8Block*>(a.x);
   for (int64_t k = 0; k < a.k; k += kDotBlock, w += a.weight_stride, x += a.width) {
     ahead = prefetch_lines(ahead, a.prefetch_lines);
+#pragma GCC unroll 2
     for (int half = 0; half < 8 / kQuads; ++half) {
       Scales scales[kGroups];
       U sums[kGroups];

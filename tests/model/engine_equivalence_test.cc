@@ -40,10 +40,11 @@ struct CacheSizes {
 };
 
 void check_equivalence(const Loader& load, const CacheSizes& cache,
-                       const std::vector<TestRequest>& requests, const RunOptions& limits) {
+                       const std::vector<TestRequest>& requests, const RunOptions& limits,
+                       CpuActivations activations) {
   RunOptions alone = limits;
   alone.concurrency = 1;
-  const std::vector<TestBackend> backends = reference_backends();
+  const std::vector<TestBackend> backends = reference_backends(activations);
   const std::unique_ptr<Backend> first = backends.front().make();
   const RunResult solo = run_engine(load(*first, cache.roomy), requests, alone);
   for (const TestBackend& kind : backends) {
@@ -68,7 +69,8 @@ void check_equivalence(const Loader& load, const CacheSizes& cache,
   }
 }
 
-void check_tiny(std::string_view architecture, int num_requests) {
+void check_tiny(std::string_view architecture, int num_requests,
+                CpuActivations activations = CpuActivations::kF32) {
   INFO(architecture);
   const TempDir folder;
   std::ofstream(folder.path() / "config.json") << tiny_config(architecture);
@@ -81,10 +83,11 @@ void check_tiny(std::string_view architecture, int num_requests) {
   };
   check_equivalence(load, {.roomy = 32 * 96, .tight = 160, .crowded = true},
                     mixed_requests(num_requests, 200, 60, 30, 11),
-                    {.max_num_seqs = 32, .max_num_batched_tokens = 64});
+                    {.max_num_seqs = 32, .max_num_batched_tokens = 64}, activations);
 }
 
-void check_smollm2(int num_requests, int max_prompt, int max_answer, const CacheSizes& cache) {
+void check_smollm2(int num_requests, int max_prompt, int max_answer, const CacheSizes& cache,
+                   CpuActivations activations = CpuActivations::kF32) {
   LoadOptions options;
   options.path = smollm2_path();
   if (options.path.empty()) return;
@@ -96,7 +99,7 @@ void check_smollm2(int num_requests, int max_prompt, int max_answer, const Cache
     return load_with_kv(options, backend, kv_tokens);
   };
   check_equivalence(load, cache, mixed_requests(num_requests, 49152, max_prompt, max_answer, 12),
-                    {.max_num_seqs = 32, .max_num_batched_tokens = 128});
+                    {.max_num_seqs = 32, .max_num_batched_tokens = 128}, activations);
 }
 
 }  // namespace
@@ -113,6 +116,11 @@ TEST_CASE("Requests to every architecture answer in a crowd as each does alone")
 
 TEST_CASE("Requests to the demo model answer in a crowd as each does alone") {
   check_smollm2(8, 40, 16, {.roomy = 8 * 56, .tight = 64, .crowded = false});
+}
+
+TEST_CASE("With activations of 8 bits requests answer in a crowd as each does alone") {
+  check_tiny("llama", 40, CpuActivations::kInt8);
+  check_smollm2(8, 40, 16, {.roomy = 8 * 56, .tight = 64, .crowded = false}, CpuActivations::kInt8);
 }
 
 TEST_CASE("Two hundred requests to the demo model answer as each does alone", "[long]") {

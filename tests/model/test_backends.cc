@@ -1,7 +1,6 @@
 #include "tests/model/test_backends.h"
 
 #include "core/check.h"
-#include "cpu/cpu_backend.h"
 #include "tests/support/naive_backend.h"
 
 namespace pelton {
@@ -25,12 +24,9 @@ std::vector<TestBackend> test_backends() {
   return {{"naive", [] { return std::make_unique<NaiveBackend>(); }}, on_cpu(2, "cpu")};
 }
 
-TestBackend int8_backend() {
-  return on_cpu(2, "cpu with int8 activations", CpuActivations::kInt8);
-}
-
-std::vector<TestBackend> reference_backends() {
-  return {on_cpu(1, "1 thread"), on_cpu(3, "3 threads"), on_cpu(2, "2 threads")};
+std::vector<TestBackend> reference_backends(CpuActivations activations) {
+  return {on_cpu(1, "1 thread", activations), on_cpu(3, "3 threads", activations),
+          on_cpu(2, "2 threads", activations)};
 }
 
 }  // namespace pelton

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "cpu/cpu_backend.h"
 
 namespace pelton {
 
@@ -16,9 +17,7 @@ struct TestBackend {
 };
 // Every backend that must keep backend.h's contract.
 std::vector<TestBackend> test_backends();
-// The CPU backend with activations of 8 bits.
-TestBackend int8_backend();
 // One backend at several thread counts: the same bits are asked of all.
-std::vector<TestBackend> reference_backends();
+std::vector<TestBackend> reference_backends(CpuActivations activations = CpuActivations::kF32);
 
 }  // namespace pelton
