@@ -37,7 +37,8 @@ struct Parts {
     default: Environment<'static>,
     tool_use: Option<Environment<'static>>,
     sources: Vec<String>,
-    marker: Marker,
+    marker: Marker,   // for what the application writes: system and assistant messages, tools
+    stranger: Marker, // for what may come from anybody: breaks the template's own words up too
     special_tokens: Map<String, Value>, // bos_token and the like, as template variables
     max_output_bytes: usize,
 }
@@ -84,11 +85,17 @@ impl Template {
         let config = Value::Object(object(config, "tokenizer_config.json")?);
         let (default, tool_use) = choose(source, &config)?;
         let special_tokens = special_tokens(tokenizer, &config);
+        let mut control = tokenizer.control_tokens();
+        let marker = Marker::new(&control)?;
+        let sources = [Some(default.as_str()), tool_use.as_deref()];
+        let named = |word: &&String| sources.iter().flatten().any(|s| s.contains(word.as_str()));
+        control.extend(tokenizer.words().iter().filter(named).cloned());
         let parts = Parts {
             default: environment(&default, fuel)?,
             tool_use: tool_use.as_deref().map(|t| environment(t, fuel)).transpose()?,
             sources: std::iter::once(default).chain(tool_use).collect(),
-            marker: Marker::new(&tokenizer.control_tokens())?,
+            marker,
+            stranger: Marker::new(&control)?,
             special_tokens,
             max_output_bytes,
         };
@@ -149,7 +156,13 @@ impl Parts {
         let mut mark = None;
         if inputs.mark_control_tokens {
             let chosen = free.take()?;
-            for value in [&mut messages, &mut tools, &mut documents, &mut extra] {
+            for message in messages.as_array_mut().into_iter().flatten() {
+                let own = matches!(message["role"].as_str(), Some("system" | "developer" | "assistant"));
+                let marker = if own { &self.marker } else { &self.stranger };
+                marker.mark_value(message, chosen);
+            }
+            self.stranger.mark_value(&mut documents, chosen);
+            for value in [&mut tools, &mut extra] {
                 self.marker.mark_value(value, chosen);
             }
             mark = Some(chosen);

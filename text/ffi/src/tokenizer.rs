@@ -64,6 +64,9 @@ pub struct Tokenizer {
     continuation: Option<Variant>,
     control_matcher: AhoCorasick,
     controls: Vec<Control>,
+    // Added tokens that are not special, as <tool_call> in Qwen: a template may give them a meaning.
+    words: Vec<String>,
+    word_matcher: AhoCorasick,
     special: Vec<bool>, // [vocab]
     unk: Option<u32>,
     // A GGUF's add_bos_token and add_eos_token; tokenizer.json has a post-processor instead.
@@ -140,6 +143,16 @@ impl Tokenizer {
             .iter()
             .map(|(id, t)| Control { id: *id, lstrip: t.lstrip, rstrip: t.rstrip })
             .collect();
+        // One that is normalised or blank belongs to ordinary text.
+        let mut words: Vec<String> = base
+            .get_added_tokens_decoder()
+            .into_values()
+            .filter(|t| !t.special && !t.normalized && t.content.chars().count() > 2)
+            .filter(|t| t.content.len() <= MAX_CONTROL_TOKEN_BYTES && !t.content.trim().is_empty())
+            .map(|t| t.content)
+            .collect();
+        words.sort();
+        let word_matcher = AhoCorasick::new(&words).or_invalid("added tokens")?;
         let mut without_specials = base.clone();
         without_specials.set_encode_special_tokens(true);
         let continuation = continuation_of(&without_specials)?;
@@ -151,6 +164,8 @@ impl Tokenizer {
             continuation,
             control_matcher,
             controls,
+            words,
+            word_matcher,
             special,
             unk,
             prefix,
@@ -174,6 +189,11 @@ impl Tokenizer {
     pub fn control_tokens(&self) -> Vec<String> {
         let names = self.controls.iter().filter_map(|control| self.token_text(control.id));
         names.collect()
+    }
+
+    /// The added tokens that are not special and may stand for something in a template.
+    pub fn words(&self) -> &[String] {
+        &self.words
     }
 
     pub fn encode(&self, text: &str, add_special: bool, as_text: bool) -> Outcome<Vec<u32>> {
@@ -228,14 +248,41 @@ impl Tokenizer {
         if piece.is_empty() {
             return Ok(());
         }
-        let unmarked;
-        let piece = match mark {
-            Some(mark) if piece.contains(mark) => {
-                unmarked = piece.replace(mark, "");
-                unmarked.as_str()
-            }
-            _ => piece,
+        let Some(mark) = mark.filter(|mark| piece.contains(*mark)) else {
+            return self.encode_text(piece, first, ids);
         };
+        let mut text = String::with_capacity(piece.len());
+        let mut broken = Vec::new(); // where marks were
+        for part in piece.split(mark) {
+            text.push_str(part);
+            broken.push(text.len());
+        }
+        broken.pop();
+        // A word that a mark broke would be one token again: it is encoded in two.
+        let mut start = 0;
+        for at in self.word_breaks(&text, &broken) {
+            self.encode_text(&text[start..at], first && start == 0, ids)?;
+            start = at;
+        }
+        self.encode_text(&text[start..], first && start == 0, ids)
+    }
+
+    /// Those of `broken` (ascending) that lie inside a word, ascending and once each.
+    fn word_breaks(&self, text: &str, broken: &[usize]) -> Vec<usize> {
+        let mut breaks = Vec::new();
+        for found in self.word_matcher.find_overlapping_iter(text) {
+            let first = broken.partition_point(|at| *at <= found.start());
+            breaks.extend(broken[first..].iter().take_while(|at| **at < found.end()).take(1));
+        }
+        breaks.sort_unstable();
+        breaks.dedup();
+        breaks
+    }
+
+    fn encode_text(&self, piece: &str, first: bool, ids: &mut Vec<u32>) -> Outcome<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
         let variant = match &self.continuation {
             Some(continuation) if !first => continuation,
             _ => &self.without_specials,
