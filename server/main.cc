@@ -186,7 +186,8 @@ int serve(const Options& options, const Signals& signals) {
   const auto started = std::chrono::steady_clock::now();
   const SteadyClock clock;
   Metrics metrics;
-  auto loaded = load_served_model(options, &clock, &metrics);
+  SharedDevices devices;
+  auto loaded = load_served_model(options, devices, &clock, &metrics);
   if (!loaded.ok()) return fail(loaded.status(), kExitFailed);
   ServedModel& model = *loaded->model;
   log_loaded(model.facts(), loaded->report);

@@ -13,11 +13,13 @@
 namespace pelton {
 namespace {
 
-StatusOr<std::unique_ptr<Backend>> make_cpu(const Options& options) {
+StatusOr<std::unique_ptr<Backend>> make_cpu(const Options& options, SharedDevices& shared) {
   CpuOptions cpu;
   cpu.threads = options.threads;
   PELTON_ASSIGN_OR_RETURN(cpu.isa, cpu_isa_from_name(options.cpu_isa));
   PELTON_ASSIGN_OR_RETURN(cpu.activations, cpu_activations_from_name(options.activations));
+  if (shared.cpu_pool == nullptr) shared.cpu_pool = make_cpu_pool(options.threads);
+  cpu.pool = shared.cpu_pool;
   return make_cpu_backend(cpu);
 }
 
@@ -41,8 +43,8 @@ CudaOptions cuda_options(const Options& options) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Backend>> make_backend(const Options& options) {
-  if (options.device == "cpu") return make_cpu(options);
+StatusOr<std::unique_ptr<Backend>> make_backend(const Options& options, SharedDevices& shared) {
+  if (options.device == "cpu") return make_cpu(options, shared);
 #if PELTON_WITH_CUDA
   const CudaOptions cuda = cuda_options(options);
   if (options.device == "cuda") {
@@ -58,7 +60,7 @@ StatusOr<std::unique_ptr<Backend>> make_backend(const Options& options) {
     return unsupported_field("device", "this build has no CUDA backend; use --device cpu");
   }
 #endif
-  return make_cpu(options);
+  return make_cpu(options, shared);
 }
 
 }  // namespace pelton

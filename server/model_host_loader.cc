@@ -131,9 +131,9 @@ std::vector<TokenId> end_ids(const LoadFacts& facts, const Tokenizer* tokenizer)
 
 }  // namespace
 
-StatusOr<LoadedServedModel> load_served_model(const Options& options, const Clock* clock,
-                                              Metrics* metrics) {
-  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(options));
+StatusOr<LoadedServedModel> load_served_model(const Options& options, SharedDevices& shared,
+                                              const Clock* clock, Metrics* metrics) {
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(options, shared));
   PELTON_ASSIGN_OR_RETURN(const LoadOptions load, load_options(options, *backend));
   PELTON_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(load, *backend));
 

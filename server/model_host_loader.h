@@ -10,6 +10,7 @@
 #include "core/status.h"
 #include "model/step_budget.h"
 #include "server/model_host.h"
+#include "server/model_host_device.h"
 #include "server/options.h"
 
 namespace pelton {
@@ -30,7 +31,7 @@ struct LoadedServedModel {
 };
 
 // `clock` and `metrics` outlive the model.
-StatusOr<LoadedServedModel> load_served_model(const Options& options, const Clock* clock,
-                                              Metrics* metrics);
+StatusOr<LoadedServedModel> load_served_model(const Options& options, SharedDevices& shared,
+                                              const Clock* clock, Metrics* metrics);
 
 }  // namespace pelton

@@ -27,7 +27,8 @@ std::string shape(const char* name) {
 
 Status error_of(const Options& options) {
   static const SteadyClock clock;
-  return load_served_model(options, &clock, nullptr).status();
+  SharedDevices devices;
+  return load_served_model(options, devices, &clock, nullptr).status();
 }
 
 }  // namespace
@@ -37,7 +38,9 @@ TEST_CASE("a gguf file becomes a model that answers in text") {
   if (path.empty()) return;
   const SteadyClock clock;
   Metrics metrics;
-  auto loaded = load_served_model(options_for(path, {"--max-model-len", "512"}), &clock, &metrics);
+  SharedDevices devices;
+  auto loaded =
+      load_served_model(options_for(path, {"--max-model-len", "512"}), devices, &clock, &metrics);
   REQUIRE(loaded.status() == absl::OkStatus());
   ServedModel& model = *loaded->model;
   CHECK(model.facts().name == "SmolLM2-135M-Instruct.Q4_1");
@@ -67,14 +70,47 @@ TEST_CASE("a gguf file becomes a model that answers in text") {
 
 TEST_CASE("dummy weights make a model without text") {
   const SteadyClock clock;
+  SharedDevices devices;
   auto loaded = load_served_model(
       options_for(shape("smollm2-135m"),
                   {"--load-format", "dummy", "--quantization", "q4_0", "--max-model-len", "64"}),
-      &clock, nullptr);
+      devices, &clock, nullptr);
   REQUIRE(loaded.status() == absl::OkStatus());
   CHECK(loaded->model->facts().name == "smollm2-135m");
   CHECK(loaded->model->tokenizer() == nullptr);
   CHECK(loaded->model->chat_template() == nullptr);
+}
+
+TEST_CASE("the models of a process share one compute pool") {
+  const TempDir dir;
+  std::ofstream(dir.path() / "config.json")
+      << R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 128,
+             "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100,
+             "max_position_embeddings": 64, "rms_norm_eps": 1e-5})";
+  const Options options = options_for(
+      dir.path().string(), {"--device", "cpu", "--load-format", "dummy", "--threads", "2"});
+  const SteadyClock clock;
+  SharedDevices devices;
+  auto first = load_served_model(options, devices, &clock, nullptr);
+  REQUIRE(first.status() == absl::OkStatus());
+  const auto* pool = devices.cpu_pool.get();
+  REQUIRE(pool != nullptr);
+  CHECK(devices.cpu_pool.use_count() == 2);
+  auto second = load_served_model(options, devices, &clock, nullptr);
+  REQUIRE(second.status() == absl::OkStatus());
+  CHECK(devices.cpu_pool.get() == pool);
+  CHECK(devices.cpu_pool.use_count() == 3);
+  const auto sink = std::make_shared<CollectingSink>();
+  for (const auto& loaded : {&first, &second}) {
+    Engine& engine = (*loaded)->model->engine();
+    Request request;
+    request.id = engine.mint_request_id();
+    request.prompt.push_back({{1, 2, 3}});
+    request.params.ignore_eos = true;
+    request.params.max_tokens = 20;
+    REQUIRE(engine.submit(request, sink).ok());
+  }
+  while (sink->finished() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }
 
 TEST_CASE("what can not be loaded is refused by name") {
