@@ -16,6 +16,9 @@
 #include "bench/random_gguf.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/thread_pool.h"
+#if PELTON_WITH_CUDA
+#include "cuda/cuda_backend.h"
+#endif
 
 namespace pelton::bench {
 namespace {
@@ -28,6 +31,7 @@ struct Flags {
   bool json = false;
   TimeBase base = TimeBase::kWall;
   int threads = 0;
+  std::string device = "cpu";
   std::string isa = "auto";
   std::string activations = "int8";
   bool dummy = false;
@@ -85,8 +89,8 @@ Status run_kernels(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
     figures.insert(figures.end(), more.begin(), more.end());
   }
   if (!flags.json) {
-    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "kernels", "tokens",
-               "ms", "GB/s", "of read", "GFLOP/s", "of FMA", "of peak");
+    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "kernels", "tokens", "ms",
+               "GB/s", "of read", "GFLOP/s", "of FMA", "of peak");
   }
   for (const KernelFigure& f : figures) {
     const double of_read = f.gb_per_s / ceiling.read_gb_per_s;
@@ -189,7 +193,8 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   PELTON_ASSIGN_OR_RETURN(const std::vector<EngineFigure> figures,
                           measure_engine(std::move(model), flags.engine));
   for (const EngineFigure& f : figures) {
-    const Fractions fractions = fractions_of(f, work, kv_bytes, ceiling);
+    const bool known = ceiling.read_gb_per_s > 0;  // of a card gpu_check measures them
+    const Fractions fractions = known ? fractions_of(f, work, kv_bytes, ceiling) : Fractions{};
     json["figures"].push_back({{"name", f.name},
                                {"batch", f.batch},
                                {"tokens", f.tokens},
@@ -218,8 +223,33 @@ Status write_gguf(const Flags& flags) {
   return write_random_gguf(options);
 }
 
+void print_json(const Json& json) {
+  fmt::print("{}\n", json.dump());
+}
+
+// The engine on a card. Its ceilings and kernels are gpu_check's.
+Status run_on_card(const Flags& flags) {
+#if PELTON_WITH_CUDA
+  if (flags.kernels || flags.attention || flags.model.empty()) {
+    return absl::InvalidArgumentError("on a card a model is measured; its kernels by gpu_check");
+  }
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_cuda_backend({}));
+  Json json;
+  json["backend"] = backend->description();
+  if (!flags.json) fmt::print("{}\n", backend->description());
+  PELTON_RETURN_IF_ERROR(run_model(flags, *backend, Ceilings{}, json));
+  if (flags.json) print_json(json);
+  return absl::OkStatus();
+#else
+  return absl::UnimplementedError(
+      fmt::format("this build has no CUDA backend: --device {}", flags.device));
+#endif
+}
+
 Status run(const Flags& flags) {
   if (!flags.write_gguf.empty()) return write_gguf(flags);
+  if (flags.device == "cuda") return run_on_card(flags);
+  if (flags.device != "cpu") return absl::InvalidArgumentError("--device: cpu or cuda");
   CpuOptions options;
   PELTON_ASSIGN_OR_RETURN(options.isa, cpu_isa_from_name(flags.isa));
   PELTON_ASSIGN_OR_RETURN(options.activations, cpu_activations_from_name(flags.activations));
@@ -241,7 +271,7 @@ Status run(const Flags& flags) {
   }
   if (flags.json) {
     const bool alone = !flags.kernels && !flags.attention && flags.model.empty();
-    fmt::print("{}\n", (alone ? json["ceilings"] : json).dump());
+    print_json(alone ? json["ceilings"] : json);
   }
   return absl::OkStatus();
 }
@@ -268,6 +298,7 @@ int main(int argc, char** argv) {
          },
          "wall, or cpu: time that the process ran (ceilings and kernels; with --threads 1)")
       ->check(CLI::IsMember({"wall", "cpu"}));
+  app.add_option("--device", flags.device, "cpu, cuda");
   app.add_option("--isa", flags.isa, "auto, scalar, avx2, avx512, neon")->envname("PELTON_CPU_ISA");
   app.add_option("--activations", flags.activations, "int8, f32")->envname("PELTON_ACTIVATIONS");
   app.add_option_function<std::string>(

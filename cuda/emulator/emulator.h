@@ -1,6 +1,5 @@
 // Control of the emulated CUDA runtime, for tests: which card there is, what exists, which call
-// fails. Thread-safe. The environment sets the card at start: PELTON_EMULATED_CARD (sm_90, none,
-// no_driver), PELTON_EMULATED_MEMORY_MIB, PELTON_EMULATED_STREAM_ORDER (a seed).
+// fails. Thread-safe. The environment sets the card at start, see card_from_environment().
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,6 +1,7 @@
 #include "cuda/emulator/runtime_state.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -9,6 +10,8 @@
 namespace pelton::cuda::emulator {
 namespace {
 
+// PELTON_EMULATED_CARD: sm_90 and the like, none, no_driver. PELTON_EMULATED_MEMORY_MIB.
+// PELTON_EMULATED_STREAM_ORDER: a seed. PELTON_EMULATED_LOSS_FILE: once it exists the card is lost.
 Card card_from_environment() {
   Card card = card_named("sm_90");
   if (const char* name = std::getenv("PELTON_EMULATED_CARD")) {
@@ -60,6 +63,7 @@ Runtime& Runtime::get() {
 }
 
 Runtime::Runtime() : card(card_from_environment()) {
+  if (const char* file = std::getenv("PELTON_EMULATED_LOSS_FILE")) loss_file = file;
   tell_limits(card);
   default_stream = std::make_shared<StreamState>();
   default_stream->blocking = true;
@@ -201,6 +205,11 @@ Call::Call(const char* name, CallKind kind) : lock_(Runtime::get().mutex) {
     return;
   }
   ++runtime.calls;
+  if (!runtime.loss_file.empty() && runtime.device_error == cudaSuccess &&
+      access(runtime.loss_file.c_str(), F_OK) == 0) {
+    runtime.device_error = cudaErrorECCUncorrectable;
+    runtime.device_error_source = "the file that stands for the loss of the card";
+  }
   if (runtime.fail_in > 0 && --runtime.fail_in == 0) {
     error_ = runtime.fault;
     runtime.failed_call = name;

@@ -90,6 +90,7 @@ class Runtime {
   cudaError_t fault = cudaSuccess;
   bool fault_sticky = false;
   std::string failed_call;
+  std::string loss_file;  // once it exists the device is lost; empty: none
   cudaError_t device_error = cudaSuccess;
   std::string device_error_source;
   bool executing = false;
