@@ -294,7 +294,7 @@ __device__ void score(const SampleParams& p, const SampleTask& row, const float*
   }
 }
 
-__global__ void __launch_bounds__(kThreads) sample_tokens_kernel(SampleParams p) {
+__global__ void __launch_bounds__(kThreads, 2) sample_tokens_kernel(SampleParams p) {
   PELTON_SHARED(Shared, shared_array, 1);
   Shared& shared = shared_array[0];
   const SampleTask row = p.tasks[blockIdx.x];
