@@ -101,6 +101,7 @@ cudaError_t paged_attention(const PagedAttentionParams& params, cudaStream_t str
       params.q_stride % 8 != 0 || params.out_stride % 8 != 0 || !(params.scale > 0)) {
     return cudaErrorInvalidValue;
   }
+  if (params.num_decode + params.num_prefill + params.num_merge == 0) return cudaSuccess;
   AttentionArgs args = make_args(params);
   const KvType kv = params.kv.shape.type;
   args.items = params.items;
