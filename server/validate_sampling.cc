@@ -2,15 +2,14 @@
 
 #include <utility>
 
+#include "core/sampling_limits.h"
 #include "server/random_id.h"
 
 namespace pelton {
 namespace {
 
-constexpr int kMaxStops = 16;
-constexpr size_t kMaxStopBytes = 1024;
-constexpr int kMaxStopTokenIds = 256;
-constexpr int kMaxLogprobs = 20;
+using namespace sampling_limits;  // NOLINT: this file checks them
+
 constexpr int kMaxAnswers = 128;
 constexpr int kMaxTokenList = 1024;
 constexpr int kMaxBadWords = 128;
@@ -98,7 +97,7 @@ void check_sampling(const v1::SamplingParams& s, const ModelLimits& limits,
                     const FieldCheck& check) {
   if (s.has_max_tokens()) check.integer("max_tokens", s.max_tokens(), 1, kInt32Max);
   check.integer("min_tokens", s.min_tokens(), 0, s.has_max_tokens() ? s.max_tokens() : kInt32Max);
-  if (s.has_temperature()) check.real("temperature", s.temperature(), {0, 100});
+  if (s.has_temperature()) check.real("temperature", s.temperature(), {0, kMaxTemperature});
   check.integer("top_k", s.top_k(), -1, kInt32Max);
   if (s.has_top_p()) check.real("top_p", s.top_p(), {0, 1, true});
   check.real("min_p", s.min_p(), {0, 1});

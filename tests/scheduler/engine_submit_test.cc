@@ -36,7 +36,14 @@ TEST_CASE("parameters out of bounds are refused at once by name") {
       {"sampling.temperature", [nan](Request& r) { r.params.temperature = nan; }},
       {"sampling.temperature", [](Request& r) { r.params.temperature = -1; }},
       {"sampling.top_p", [nan](Request& r) { r.params.top_p = nan; }},
+      {"sampling.temperature", [](Request& r) { r.params.temperature = 100.5; }},
       {"sampling.top_p", [](Request& r) { r.params.top_p = 1.5; }},
+      {"sampling.top_p", [](Request& r) { r.params.top_p = 0; }},
+      {"sampling.logprobs", [](Request& r) { r.params.logprobs = 21; }},
+      {"sampling.stop_token_ids", [](Request& r) { r.params.stop_token_ids.assign(257, 1); }},
+      {"sampling.stop", [](Request& r) { r.params.stop = {""}; }},
+      {"sampling.stop", [](Request& r) { r.params.stop = {std::string(1025, 'x')}; }},
+      {"sampling.stop", [](Request& r) { r.params.stop.assign(17, "x"); }},
       {"sampling.min_p", [](Request& r) { r.params.min_p = -0.5; }},
       {"sampling.top_k", [](Request& r) { r.params.top_k = -2; }},
       {"sampling.max_tokens", [](Request& r) { r.params.max_tokens = 0; }},
@@ -54,6 +61,16 @@ TEST_CASE("parameters out of bounds are refused at once by name") {
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
     CHECK(error_field(status) == field);
   }
+  // What the front ends' validator lets through at its bounds.
+  Request widest = h.request({1, 2, 3}, std::numeric_limits<int>::max());
+  widest.params.temperature = 100;
+  widest.params.top_k = std::numeric_limits<int>::max();
+  widest.params.top_p = 1e-6F;
+  widest.params.logprobs = widest.params.prompt_logprobs = 20;
+  widest.params.stop.assign(16, std::string(1024, 'x'));
+  widest.params.stop_token_ids.assign(256, 1);
+  CHECK(h.ask(widest).last.finished());
+  CHECK(h.refused.empty());
   CHECK(h.engine->idle());
   CHECK_FALSE(h.engine->step());
 }

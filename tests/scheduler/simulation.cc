@@ -41,7 +41,7 @@ struct Setup {
 
 Setup draw_setup(Rng& rng) {
   Setup setup;
-  setup.geometry.block_size = 1 << rng.below(4);
+  setup.geometry.block_size = 1 << rng.below(6);  // 1 to 32
   const int groups = rng.between(1, 3);
   for (int g = 0; g < groups; ++g) {
     KvGroup group;
@@ -49,7 +49,7 @@ Setup draw_setup(Rng& rng) {
     setup.geometry.groups.push_back(group);
     setup.num_blocks.push_back(rng.between(3, rng.chance(30) ? 60 : 20));
   }
-  setup.options.max_model_len = rng.between(8, 120);
+  setup.options.max_model_len = rng.between(8, 120 + 8 * setup.geometry.block_size);
   setup.options.max_num_seqs = rng.between(1, 8);
   setup.options.max_num_batched_tokens = setup.options.max_num_seqs + rng.below(40);
   if (rng.below(2) == 0) {
