@@ -1,6 +1,7 @@
 // A request's answer depends on the request alone: the whole way from the engine to the device.
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "tests/model/engine_runs.h"
 #include "tests/model/test_backends.h"
@@ -47,6 +48,7 @@ void check_equivalence(const Loader& load, const CacheSizes& cache,
   const std::vector<TestBackend> backends = reference_backends(activations);
   const std::unique_ptr<Backend> first = backends.front().make();
   const RunResult solo = run_engine(load(*first, cache.roomy), requests, alone);
+  if (cache.crowded) CHECK(solo.stop_strings > 0);
   for (const TestBackend& kind : backends) {
     for (const bool prefix_cache : {false, true}) {
       for (const int64_t kv_tokens : {cache.roomy, cache.tight}) {
@@ -70,7 +72,8 @@ void check_equivalence(const Loader& load, const CacheSizes& cache,
 }
 
 void check_tiny(std::string_view architecture, int num_requests,
-                CpuActivations activations = CpuActivations::kF32) {
+                CpuActivations activations = CpuActivations::kF32,
+                std::optional<DType> kv_dtype = std::nullopt) {
   INFO(architecture);
   const TempDir folder;
   std::ofstream(folder.path() / "config.json") << tiny_config(architecture);
@@ -78,6 +81,7 @@ void check_tiny(std::string_view architecture, int num_requests,
   options.path = folder.path().string();
   options.max_model_len = 96;
   options.max_num_seqs = 32;
+  options.kv_cache_dtype = kv_dtype;
   const auto load = [&](Backend& backend, int64_t kv_tokens) {
     return load_with_kv(options, backend, kv_tokens);
   };
@@ -111,6 +115,13 @@ TEST_CASE("Two hundred tiny requests at concurrency 32 answer as each does alone
 TEST_CASE("Requests to every architecture answer in a crowd as each does alone") {
   for (const char* architecture : {"gemma3", "gpt2", "mistral", "qwen3"}) {
     check_tiny(architecture, 40);
+  }
+}
+
+TEST_CASE("Requests answer in a crowd as each does alone over a KV cache of 16 bits") {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    INFO(dtype_info(dtype).name);
+    check_tiny("llama", 40, CpuActivations::kF32, dtype);
   }
 }
 

@@ -10,6 +10,35 @@
 namespace pelton {
 namespace {
 
+class Letters final : public TextStream {
+ public:
+  explicit Letters(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+  Delta append(TokenId token, bool may_stop) override {
+    text_ += static_cast<char>('a' + token % 4);
+    Delta delta;
+    delta.text = text_.back();
+    for (const std::string& stop : stops_) {
+      if (!may_stop || !text_.ends_with(stop)) continue;
+      delta.stopped = true;
+      delta.stop_string = stop;
+    }
+    return delta;
+  }
+  std::string finish() override { return ""; }
+
+ private:
+  const std::vector<std::string> stops_;
+  std::string text_;
+};
+
+class LettersFactory final : public TextStreamFactory {
+ public:
+  std::unique_ptr<TextStream> start(std::span<const TokenId>,
+                                    const SamplingParams& params) const override {
+    return std::make_unique<Letters>(params.stop);
+  }
+};
+
 class Collector final : public OutputSink {
  public:
   explicit Collector(size_t requests) : answers(requests) {}
@@ -26,6 +55,7 @@ class Collector final : public OutputSink {
       if (!output.finished()) continue;
       PELTON_CHECK(answer.finish_reason == FinishReason::kNone, "a request ends once");
       answer.finish_reason = output.finish_reason;
+      stop_strings += !output.stop_string.empty();
       ++finished;
     }
   }
@@ -33,6 +63,7 @@ class Collector final : public OutputSink {
   std::map<uint64_t, size_t> index;  // request id -> position in `answers`
   std::vector<Answer> answers;
   size_t finished = 0;
+  int stop_strings = 0;
 };
 
 }  // namespace
@@ -58,6 +89,7 @@ std::vector<TestRequest> mixed_requests(int count, int vocab, int max_prompt, in
     params.top_p = i % 6 == 3 ? 0.9F : 1.0F;
     params.min_p = i % 6 == 5 ? 0.05F : 0.0F;
     params.seed = random();
+    if (i % 4 == 2) params.stop = {"abc", "dd"};
     requests.push_back(std::move(request));
   }
   return requests;
@@ -74,8 +106,9 @@ RunResult run_engine(LoadedModel model, const std::vector<TestRequest>& requests
   engine_options.eos_token_ids = model.facts.eos_ids;
   engine_options.check_integrity = true;
   const SteadyClock clock;
+  const LettersFactory text;
   auto sink = std::make_shared<Collector>(requests.size());
-  Engine engine(engine_options, std::move(model.runner), nullptr, &clock);
+  Engine engine(engine_options, std::move(model.runner), &text, &clock);
   size_t submitted = 0;
   while (sink->finished < requests.size()) {
     while (submitted < requests.size() &&
@@ -91,7 +124,7 @@ RunResult run_engine(LoadedModel model, const std::vector<TestRequest>& requests
     }
     engine.step();
   }
-  return {std::move(sink->answers), engine.stats(), engine.load()};
+  return {std::move(sink->answers), sink->stop_strings, engine.stats(), engine.load()};
 }
 
 }  // namespace pelton

@@ -16,7 +16,8 @@ struct TestRequest {
 };
 
 // `count` requests of mixed lengths, every second greedy, the others seeded with filters; some
-// share the start of their prompts, so that a prefix cache has something to find.
+// share the start of their prompts, so that a prefix cache has something to find. Some stop at a
+// string; to run_engine each token is a letter from a to d.
 std::vector<TestRequest> mixed_requests(int count, int vocab, int max_prompt, int max_answer,
                                         uint32_t seed);
 
@@ -37,6 +38,7 @@ struct Answer {
 };
 struct RunResult {
   std::vector<Answer> answers;  // [requests]
+  int stop_strings = 0;         // answers that one of theirs ended
   EngineStats stats;
   Load load;  // when all had ended
 };
