@@ -184,6 +184,8 @@ std::vector<const DotTable*> choose_dots(const KernelTable& kernels) {
     if (wide && has_avx512_bf16()) out.push_back(&bf16_avx512());
     return out;
   }
+#elif defined(__aarch64__)
+  if (&kernels != &kernels_scalar()) return {&dot_neon()};
 #endif
   return {&dot_scalar()};
 }

@@ -24,8 +24,8 @@ PELTON_INLINE U keep_bits(U a) {
 PELTON_INLINE U merge_or(U a, U b) {
   return _mm512_or_si512(a, b);
 }
-PELTON_INLINE U flip_signs(U a) {
-  return a;  // not used: codes are unsigned here
+[[maybe_unused]] PELTON_INLINE U flip_signs(U a) {
+  return a;  // codes are unsigned here
 }
 PELTON_INLINE F to_float(U a) {
   return _mm512_cvtepi32_ps(a);
