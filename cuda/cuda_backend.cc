@@ -1,30 +1,10 @@
 #include "cuda/cuda_backend.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
-#include <map>
-#include <utility>
 
-#include "core/check.h"
-#include "cuda/cuda_status.h"
-#include "cuda/device_arena.h"
-#include "cuda/device_sampler.h"
-#include "cuda/handles.h"
-#include "cuda/kernels/activation.h"
-#include "cuda/kernels/attention.h"
-#include "cuda/kernels/gather_weight_rows.h"
-#include "cuda/kernels/linear.h"
-#include "cuda/kernels/norm.h"
-#include "cuda/kernels/rope_kv.h"
-#include "cuda/kernels/rows.h"
-#include "cuda/kv_cache.h"
-#include "cuda/library_gemm.h"
-#include "cuda/packed_matrix.h"
-#include "cuda/step_graphs.h"
-#include "cuda/step_plan.h"
+#include "cuda/backend_class.h"
 
 namespace pelton {
 namespace cuda {
@@ -35,30 +15,6 @@ constexpr int64_t kLoadBufferBytes = int64_t{16} << 20;
 ElementType element_type(DType dtype) {
   return dtype == DType::kF16 ? ElementType::kF16 : ElementType::kBF16;
 }
-const PackedMatrix& packed(const Matrix& matrix) {
-  return static_cast<const PackedMatrix&>(matrix);
-}
-const CudaStepPlan& plan_of(const StepPlan& plan) {
-  return static_cast<const CudaStepPlan&>(plan);
-}
-NormScales scales_of(const NormWeights& weights) {
-  return {weights.weight, weights.bias};
-}
-
-// cos and sin of every position, as float32 of what the CPU computes for each step.
-class CudaRopeTable final : public RopeTable {
- public:
-  CudaRopeTable(DevicePiece values, int rotary_dim, bool interleaved)
-      : values_(std::move(values)), rotary_dim_(rotary_dim), interleaved_(interleaved) {}
-  const float* values() const { return values_.as<float>(); }
-  int rotary_dim() const { return rotary_dim_; }
-  bool interleaved() const { return interleaved_; }
-
- private:
-  DevicePiece values_;  // [max_positions, rotary_dim]
-  int rotary_dim_;
-  bool interleaved_;
-};
 
 std::vector<float> rope_values(const RopeSpec& spec) {
   const size_t pairs = spec.inverse_frequencies.size();
@@ -75,101 +31,10 @@ std::vector<float> rope_values(const RopeSpec& spec) {
   return values;
 }
 
-class CudaBackend final : public Backend {
- public:
-  static StatusOr<std::unique_ptr<CudaBackend>> make(const CudaOptions& options);
-  ~CudaBackend() override {
-    if (stream_) cudaStreamSynchronize(stream_.get());
-  }
+}  // namespace
 
-  std::string description() const override { return description_; }
-  DType activation_dtype() const override { return options_.activations; }
-  bool host_addressable() const override { return false; }
-  bool supports_weights(DType dtype) const override { return has_weight_format(dtype); }
-  bool supports_kv(DType dtype) const override { return kv_type(dtype, type_).has_value(); }
-  // In one piece, and pieces are rounded up.
-  int64_t free_memory_bytes() const override {
-    return std::max<int64_t>(0, arena_->largest_free_bytes() - 16 * DeviceArena::kAlignment);
-  }
-  Communicator& communicator() override { return communicator_; }
-  bool asynchronous() const override { return true; }
-  bool dedicated_memory() const override { return true; }
-
-  StatusOr<std::unique_ptr<Buffer>> allocate(int64_t bytes) override;
-  StatusOr<std::unique_ptr<Buffer>> upload(std::span<const std::byte> host) override;
-  StatusOr<std::unique_ptr<Matrix>> pack(std::span<const RowSource* const> sources) override;
-  StatusOr<std::unique_ptr<RopeTable>> make_rope(const RopeSpec& spec) override;
-  StatusOr<std::unique_ptr<KvCache>> allocate_kv(const KvGeometry& geometry,
-                                                 std::span<const int> num_blocks) override;
-  Status reserve(const StepLimits& limits, const KvGeometry& geometry) override;
-  Status seal() override;
-  std::vector<int> recordable_steps() const override;
-  void record(bool on) override { recording_ = on; }
-
-  StatusOr<const StepPlan*> prepare(const Batch& batch, const KvGeometry& geometry) override;
-  bool begin_forward(const StepPlan& plan) override;
-  Status end_forward() override;
-  void copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) override;
-  void embed(const StepPlan& plan, const EmbedParams& p) override;
-  void norm(const pelton::NormParams& p) override;
-  void linear(const pelton::LinearParams& p) override;
-  void rope_and_write_kv(const pelton::RopeKvParams& p) override;
-  void attention(const AttentionParams& p) override;
-  void encoder_attention(const EncoderAttentionParams& p) override;
-  void activation(const pelton::ActivationParams& p) override;
-  void route(const RouteParams& p) override;
-  void experts(const ExpertsParams& p) override;
-  void pool(const pelton::PoolParams& p) override;
-  void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) override;
-  void softcap(const Tensor& x, float cap) override;
-
-  Status sample(const Tensor& logits, std::span<const SampleRow> rows) override;
-  StatusOr<std::vector<SampledToken>> collect() override;
-  Status read_block(const KvCache& cache, int group, BlockId block,
-                    std::span<std::byte> host) override;
-  Status write_block(KvCache& cache, int group, BlockId block,
-                     std::span<const std::byte> host) override;
-  Status download(const Tensor& x, std::span<std::byte> host) override;
-  Status synchronize() override;
-
- private:
-  explicit CudaBackend(const CudaOptions& options)
-      : options_(options), type_(element_type(options.activations)) {}
-  Status open();
-  Status open_library(const cudaDeviceProp& card);
-  Status tune_products(const StepLimits& limits);
-  // Keeps the first error; the device's work is worth nothing after it.
-  void note(Status status) {
-    if (failure_.ok() && !status.ok()) failure_ = std::move(status);
-  }
-  void note(cudaError_t error, std::string_view what) {
-    if (error != cudaSuccess) note(cuda_status(error, what));
-  }
-  Status keep(Status status) {
-    note(status);
-    return status;
-  }
-
-  const CudaOptions options_;
-  const ElementType type_;
-  std::string description_;
-  SingleRank communicator_;
-  std::shared_ptr<DeviceArena> arena_;
-  Stream stream_;
-  std::unique_ptr<WeightLoader> loader_;
-  std::unique_ptr<StepPlanner> planner_;
-  std::unique_ptr<DeviceSampler> sampler_;
-  std::unique_ptr<StepGraphs> graphs_;
-  std::unique_ptr<LibraryGemm> library_gemm_;  // without batch_invariant
-  struct TunedMatrix {
-    int n, k;
-    const void* weights;
-  };
-  std::vector<TunedMatrix> tuned_;  // one of each shape in 16 bits
-  bool recording_ = false;
-  bool sealed_ = false;
-  Status failure_;
-};
+CudaBackend::CudaBackend(const CudaOptions& options)
+    : options_(options), type_(element_type(options.activations)) {}
 
 StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::make(const CudaOptions& options) {
   if (!(options.memory_utilization > 0 && options.memory_utilization <= 1)) {
@@ -340,221 +205,6 @@ Status CudaBackend::end_forward() {
   return failure_;
 }
 
-void CudaBackend::copy_blocks(KvCache& cache, int group, std::span<const BlockCopy> copies) {
-  auto& kv = static_cast<CudaKvCache&>(cache);
-  const auto bytes = static_cast<size_t>(kv.block_bytes(group));
-  for (const BlockCopy& copy : copies) {
-    note(cudaMemcpyAsync(kv.block(group, copy.to.value), kv.block(group, copy.from.value), bytes,
-                         cudaMemcpyDeviceToDevice, stream_.get()),
-         "copying a KV block");
-  }
-}
-
-void CudaBackend::embed(const StepPlan& plan, const EmbedParams& p) {
-  const CudaStepPlan& step = plan_of(plan);
-  const auto table = [](const Matrix& matrix) {
-    const PackedMatrix& m = packed(matrix);
-    PELTON_CHECK(m.segments().size() == 1, "a table of one format");
-    return WeightTable{m.segments()[0].format, m.segments()[0].data.data()};
-  };
-  GatherWeightRowsParams out;
-  out.type = type_;
-  out.table = table(*p.table);
-  out.rows = step.tokens;
-  if (p.positions != nullptr) {
-    out.add = table(*p.positions);
-    out.add_rows = step.positions;
-  }
-  out.count = step.num_tokens;
-  out.k = static_cast<int>(p.table->cols());
-  out.scale = p.scale;
-  out.out = p.out.data;
-  out.out_stride = p.out.row_stride;
-  note(gather_weight_rows(out, stream_.get()), "embedding");
-}
-
-void CudaBackend::norm(const pelton::NormParams& p) {
-  cuda::NormParams out;
-  out.type = type_;
-  out.remove_mean = p.kind == NormKind::kLayer;
-  out.eps = p.eps;
-  out.x = p.x.data;
-  out.x_stride = p.x.row_stride;
-  out.residual = p.residual.data;
-  out.residual_stride = p.residual.row_stride;
-  out.post = scales_of(p.post);
-  out.pre = scales_of(p.pre);
-  out.out = p.out.data;
-  out.out_stride = p.out.row_stride;
-  out.rows = static_cast<int>(p.x.rows);
-  out.cols = static_cast<int>(p.x.cols);
-  note(cuda::norm(out, stream_.get()), "norm");
-}
-
-void CudaBackend::linear(const pelton::LinearParams& p) {
-  const PackedMatrix& w = packed(*p.w);
-  const bool out_f32 = p.out.dtype == DType::kF32;
-  for (const PackedMatrix::Segment& segment : w.segments()) {
-    cuda::LinearParams out;
-    out.format = segment.format;
-    out.type = type_;
-    out.weights = segment.data.data();
-    out.x = p.x.data;
-    out.x_stride = p.x.row_stride;
-    out.bias = p.bias != nullptr ? p.bias + segment.begin : nullptr;
-    out.out = static_cast<std::byte*>(p.out.data) + segment.begin * (out_f32 ? 4 : 2);
-    out.out_stride = p.out.row_stride;
-    out.out_f32 = out_f32;
-    out.m = static_cast<int>(p.x.rows);
-    out.n = static_cast<int>(segment.rows);
-    out.k = static_cast<int>(w.cols());
-    if (library_gemm_ != nullptr) {
-      const StatusOr<bool> done = library_gemm_->run(out);
-      note(done.status());
-      if (!done.ok() || *done) continue;
-    }
-    note(cuda::linear(out, stream_.get()), "linear");
-  }
-}
-
-void CudaBackend::rope_and_write_kv(const pelton::RopeKvParams& p) {
-  const CudaStepPlan& step = plan_of(*p.plan);
-  cuda::RopeKvParams out;
-  out.type = type_;
-  out.qkv = p.qkv.data;
-  out.qkv_stride = p.qkv.row_stride;
-  out.rows = static_cast<int>(p.qkv.rows);
-  out.num_q_heads = p.num_q_heads;
-  out.num_kv_heads = p.num_kv_heads;
-  out.head_dim = p.head_dim;
-  out.q_norm = p.q_norm;
-  out.k_norm = p.k_norm;
-  out.norm_eps = p.norm_eps;
-  if (p.rope != nullptr) {
-    const auto& table = static_cast<const CudaRopeTable&>(*p.rope);
-    out.cos_sin = table.values();
-    out.rotary_dim = table.rotary_dim();
-    out.interleaved = table.interleaved();
-  }
-  out.positions = step.positions;
-  if (p.kv.cache != nullptr) {
-    out.slots = step.groups[static_cast<size_t>(p.kv.group)].slots;
-    out.kv = static_cast<const CudaKvCache*>(p.kv.cache)->view(p.kv.group, p.kv.index);
-  }
-  note(rope_kv(out, stream_.get()), "rotary embedding and KV write");
-}
-
-void CudaBackend::attention(const AttentionParams& p) {
-  // The plan is this backend's own: it may complete it.
-  auto& step = const_cast<CudaStepPlan&>(plan_of(*p.plan));
-  CudaStepPlan::Group& group = step.groups[static_cast<size_t>(p.kv.group)];
-  if (group.shape.num_q_heads != p.num_q_heads) {
-    note(planner_->plan_late(step, p.kv.group, p.num_q_heads));
-    if (!failure_.ok()) return;
-  }
-  PagedAttentionParams out;
-  out.type = type_;
-  out.q = p.q.data;
-  out.q_stride = p.q.row_stride;
-  out.out = p.out.data;
-  out.out_stride = p.out.row_stride;
-  out.num_q_heads = p.num_q_heads;
-  out.kv = static_cast<const CudaKvCache*>(p.kv.cache)->view(p.kv.group, p.kv.index);
-  out.block_tables = step.block_tables;
-  out.window = group.shape.window;
-  out.scale = p.scale;
-  out.softcap = p.softcap;
-  out.sinks = p.sinks;
-  out.items = group.items;
-  out.num_decode = group.plan.num_decode;
-  out.num_prefill = group.plan.num_prefill;
-  out.num_merge = group.plan.num_merge;
-  out.partials = planner_->partials();
-  out.max_partial_rows = group.shape.max_partial_rows;
-  note(paged_attention(out, stream_.get()), "attention");
-}
-
-void CudaBackend::activation(const pelton::ActivationParams& p) {
-  cuda::ActivationParams out;
-  out.type = type_;
-  switch (p.kind) {
-    case Activation::kSilu:
-      out.kind = ActivationKind::kSilu;
-      break;
-    case Activation::kGeluTanh:
-      out.kind = ActivationKind::kGeluTanh;
-      break;
-    case Activation::kGeluErf:
-      out.kind = ActivationKind::kGeluErf;
-      break;
-    case Activation::kRelu:
-      out.kind = ActivationKind::kRelu;
-      break;
-  }
-  out.gated = p.gated;
-  out.x = p.x.data;
-  out.x_stride = p.x.row_stride;
-  out.out = p.out.data;
-  out.out_stride = p.out.row_stride;
-  out.rows = static_cast<int>(p.out.rows);
-  out.cols = static_cast<int>(p.out.cols);
-  note(cuda::activation(out, stream_.get()), "activation");
-}
-
-// No decoder asks for these three yet; they come with encoders and routed experts.
-void CudaBackend::encoder_attention(const EncoderAttentionParams&) {
-  note(absl::UnimplementedError("the card has no kernel for attention without a cache"));
-}
-void CudaBackend::route(const RouteParams&) {
-  note(absl::UnimplementedError("the card has no kernel for routed experts"));
-}
-void CudaBackend::experts(const ExpertsParams&) {
-  note(absl::UnimplementedError("the card has no kernel for routed experts"));
-}
-
-void CudaBackend::pool(const pelton::PoolParams& p) {
-  const CudaStepPlan& step = plan_of(*p.plan);
-  cuda::PoolParams out;
-  out.type = type_;
-  out.kind = p.kind == Pooling::kMean    ? PoolingKind::kMean
-             : p.kind == Pooling::kFirst ? PoolingKind::kFirst
-                                         : PoolingKind::kLast;
-  out.normalize = p.normalize;
-  out.x = p.x.data;
-  out.x_stride = p.x.row_stride;
-  out.starts = step.seq_starts;
-  out.out = static_cast<float*>(p.out.data);
-  out.out_stride = p.out.row_stride;
-  out.sequences = step.num_seqs;
-  out.cols = static_cast<int>(p.x.cols);
-  note(cuda::pool(out, stream_.get()), "pooling");
-}
-
-void CudaBackend::gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) {
-  const CudaStepPlan& step = plan_of(plan);
-  GatherRowsParams p;
-  p.x = x.data;
-  p.x_stride_bytes = x.row_stride * 2;
-  p.index = step.logit_rows;
-  p.out = out.data;
-  p.out_stride_bytes = out.row_stride * 2;
-  p.row_bytes = x.cols * 2;
-  p.rows = step.num_logit_rows;
-  note(gather_rows(p, stream_.get()), "gathering logit rows");
-}
-
-void CudaBackend::softcap(const Tensor& x, float cap) {
-  SoftcapParams p;
-  p.is_float32 = x.dtype == DType::kF32;
-  p.type = type_;
-  p.x = x.data;
-  p.x_stride = x.row_stride;
-  p.cap = cap;
-  p.rows = static_cast<int>(x.rows);
-  p.cols = static_cast<int>(x.cols);
-  note(cuda::softcap(p, stream_.get()), "softcap");
-}
-
 Status CudaBackend::sample(const Tensor& logits, std::span<const SampleRow> rows) {
   PELTON_RETURN_IF_ERROR(failure_);
   return keep(sampler_->sample(logits, rows));
@@ -608,45 +258,7 @@ Status CudaBackend::synchronize() {
   return failure_;
 }
 
-}  // namespace
 }  // namespace cuda
-
-Status check_cuda(const CudaOptions& options) {
-  int driver = 0, runtime = 0, count = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    cudaGetLastError();
-    return absl::FailedPreconditionError("no CUDA driver is installed (libcuda.so.1)");
-  }
-  cudaRuntimeGetVersion(&runtime);
-  const cudaError_t counted = cudaGetDeviceCount(&count);
-  if (counted == cudaErrorInsufficientDriver) {
-    cudaGetLastError();
-    return absl::FailedPreconditionError(
-        fmt::format("the CUDA driver is too old: it serves CUDA {}.{}, and {}.{} is needed",
-                    driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10));
-  }
-  if (counted == cudaErrorNoDevice) {
-    cudaGetLastError();
-    return absl::FailedPreconditionError("a CUDA driver is installed, but there is no card");
-  }
-  PELTON_RETURN_IF_CUDA_ERROR(counted, "asking for the cards");
-  if (options.device < 0 || options.device >= count) {
-    return absl::FailedPreconditionError(
-        fmt::format("there is no card {}: {} were found", options.device, count));
-  }
-  int major = 0, minor = 0;
-  PELTON_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
-      "asking for the card's compute capability");
-  PELTON_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, options.device),
-      "asking for the card's compute capability");
-  if (major < 8) {
-    return absl::FailedPreconditionError(fmt::format(
-        "the card's compute capability is {}.{}, and 8.0 or more is needed", major, minor));
-  }
-  return absl::OkStatus();
-}
 
 StatusOr<std::unique_ptr<Backend>> make_cuda_backend(const CudaOptions& options) {
   return cuda::CudaBackend::make(options);
