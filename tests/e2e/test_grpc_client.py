@@ -1,5 +1,10 @@
 """A Python gRPC client without generated code: reflection, health, models, tokens, deadlines."""
 
+import pathlib
+import re
+import shutil
+import subprocess
+
 import grpc
 import pytest
 from conftest import rpc_error_details
@@ -54,3 +59,15 @@ def test_a_deadline_ends_the_call_and_frees_its_blocks(server, api):
             pass
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.wait_idle()
+
+
+@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="no grpcurl on the PATH")
+def test_the_grpcurl_line_of_the_readme_works_as_printed(server):
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    line = re.search(r"^    grpcurl .*?\n(?:      .*\n)*", readme, re.M).group(0)
+    assert "127.0.0.1:8001" in line
+    line = line.replace("127.0.0.1:8001", server.grpc)
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert '"finishReason": "FINISH_REASON_' in answer.stdout
+    assert '"text": ' in answer.stdout
