@@ -101,11 +101,12 @@ cudaError_t dispatch(const NormParams& p, cudaStream_t stream) {
     if (p.cols <= 8 * 512) return run<T, 8, 2, 256>(p, stream);
     if (p.cols <= 8 * 1024) return run<T, 8, 2, 512>(p, stream);
     if (p.cols <= 8 * 2048) return run<T, 8, 4, 512>(p, stream);
-    return run<T, 8, 4, 1024>(p, stream);
+    return run<T, 8, 8, 512>(p, stream);
   }
   if (p.cols <= 128 * 8) return run<T, 1, 8, 128>(p, stream);
   if (p.cols <= 512 * 16) return run<T, 1, 16, 512>(p, stream);
-  return run<T, 1, 32, 1024>(p, stream);
+  if (p.cols <= kMaxNarrowNormCols) return run<T, 1, 32, 512>(p, stream);
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace

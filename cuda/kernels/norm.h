@@ -17,6 +17,7 @@
 namespace pelton::cuda {
 
 inline constexpr int kMaxNormCols = 32768;
+inline constexpr int kMaxNarrowNormCols = 16384;  // where 16-byte accesses are not possible
 
 struct NormScales {
   const float* weight = nullptr;  // [cols]; null: this norm is absent
