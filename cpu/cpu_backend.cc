@@ -332,8 +332,9 @@ StatusOr<CpuActivations> cpu_activations_from_name(std::string_view name) {
   return absl::InvalidArgumentError(fmt::format("unknown activations '{}' (f32, int8)", name));
 }
 
-std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads) {
-  return std::make_shared<cpu::ThreadPool>(threads > 0 ? threads : cpu::usable_cores());
+std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads, bool pin) {
+  return std::make_shared<cpu::ThreadPool>(threads > 0 ? threads : cpu::usable_cores(),
+                                           pin ? cpu::core_cpus() : std::vector<int>());
 }
 
 StatusOr<std::unique_ptr<Backend>> make_cpu_backend(const CpuOptions& options) {

@@ -32,7 +32,8 @@ struct CpuOptions {
   std::shared_ptr<cpu::ThreadPool> pool;  // shared with other backends of the process; null: own
 };
 
-std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads);  // threads as in CpuOptions
+// threads as in CpuOptions. pin: each thread stays on a core of its own.
+std::shared_ptr<cpu::ThreadPool> make_cpu_pool(int threads, bool pin = false);
 StatusOr<std::unique_ptr<Backend>> make_cpu_backend(const CpuOptions& options);
 
 }  // namespace pelton

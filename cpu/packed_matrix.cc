@@ -38,20 +38,24 @@ void pack_scales(DType dtype, const TileLayout& layout, const std::byte* block, 
   }
 }
 
+// Four codes at a time: a byte each.
+uint32_t quad_of(const uint8_t* codes) {
+  uint32_t quad;
+  std::memcpy(&quad, codes, sizeof(quad));
+  return quad;
+}
+
 void pack_codes(const TileLayout& layout, const uint8_t* codes, int lane, uint8_t* tile) {
   if (layout.code_bits == 8) {
     for (int k = 0; k < layout.block; k += 4) {
-      uint8_t* quad = tile + layout.codes + (k * kLanes + lane * 4);
-      for (int j = 0; j < 4; ++j) quad[j] = codes[k + j] ^ 0x80;
+      put_lane(tile + layout.codes + k * kLanes, lane, quad_of(codes + k) ^ 0x80808080U);
     }
     return;
   }
+  constexpr uint32_t kNibbles = 0x0F0F0F0FU;
   for (int k = 0; k < layout.block; k += 8) {
-    uint32_t word = 0;
-    for (int j = 0; j < 4; ++j) {
-      word |= static_cast<uint32_t>(codes[k + j] & 15) << (8 * j);
-      word |= static_cast<uint32_t>(codes[k + 4 + j] & 15) << (8 * j + 4);
-    }
+    const uint32_t word = (quad_of(codes + k) & kNibbles) | (quad_of(codes + k + 4) & kNibbles)
+                                                                << 4;
     put_lane(tile + layout.codes + k / 8 * 4 * kLanes, lane, word);
   }
   if (layout.high_bits == 0) return;
@@ -79,8 +83,16 @@ void pack_lane(DType dtype, const TileLayout& layout, const std::byte* row, int6
   }
   const int bytes = layout.code_bits / 8;
   const int run = dtype == DType::kBF16 ? 2 : 1;  // consecutive k of a lane
+  const int64_t first = k_block * layout.block;
+  if (run == 2 && first + layout.block <= cols) {
+    for (int j = 0; j < layout.block; j += 2) {
+      std::memcpy(tile + layout.codes + (j * kLanes + lane * 2) * bytes, row + (first + j) * bytes,
+                  2 * 2);
+    }
+    return;
+  }
   for (int j = 0; j < layout.block; ++j) {
-    const int64_t k = k_block * layout.block + j;
+    const int64_t k = first + j;
     if (k >= cols) break;
     const int at = (j / run * kLanes + lane) * run + j % run;
     std::memcpy(tile + layout.codes + at * bytes, row + k * bytes, bytes);

@@ -11,7 +11,6 @@ constexpr int kProbe = 32;
 constexpr double kMaxProbeSeconds = 0.25;  // a slow model is judged by the first probe
 constexpr int kDeepContext = 2048;
 constexpr int kRuns = 2;
-constexpr double kMargin = 0.9;  // what is measured on an idle machine is seldom reached later
 constexpr int kMaxWork = 1 << 16;
 
 // Tokens [first, first + count) of one sequence that lies in blocks 0, 1, ...
@@ -67,7 +66,7 @@ StatusOr<StepBudget> measure_step_budget(ModelRunner& runner, const StepBudgetLi
   const double per_token = std::max(shallow / count, 1e-9);
   budget.tokens_per_second = 1 / per_token;
   budget.work =
-      static_cast<int>(std::clamp(kMargin * kStepSeconds / per_token, 1.0, 1.0 * kMaxWork));
+      static_cast<int>(std::clamp(kStepMargin * kStepSeconds / per_token, 1.0, 1.0 * kMaxWork));
   if (context < 4 * count) return budget;
   PELTON_ASSIGN_OR_RETURN(const double deep, seconds_of(runner, context - count, count, clock));
   const double per_context_token = (deep - shallow) / count / (context - count);

@@ -9,6 +9,7 @@
 namespace pelton {
 
 inline constexpr double kStepSeconds = 0.1;  // of a full step, at most
+inline constexpr double kStepMargin = 0.9;   // what is measured alone is seldom reached under load
 
 struct StepBudget {
   // Work of a step, in tokens' worth of matrix products. 0: not measured.

@@ -97,6 +97,7 @@ class Engine::Impl {
   void fail_all(const Status& cause);
   void deliver();
   void publish();
+  void learn_rate(double work, double seconds);  // of a step that is done
 
   const EngineOptions options_;
   const std::unique_ptr<ModelRunner> runner_;
@@ -138,6 +139,7 @@ void Engine::Impl::advance() {
   const TimePoint began = clock_->now();
   const StepPlan& plan = scheduler_.schedule();
   const bool computes = !plan.empty();
+  const double planned = scheduler_.planned_work();
   // With overlap the step before is waited for as well.
   const int64_t work_before = in_flight_ ? work_ : 0;
   work_ = step_work(plan);
@@ -154,7 +156,19 @@ void Engine::Impl::advance() {
     if (!status.ok()) fail_all(status);
     ++stats_.steps;
   }
-  step_bound_.end(clock_->now() - began);
+  const Duration took = clock_->now() - began;
+  step_bound_.end(took);
+  if (computes && status.ok() && !overlap_) learn_rate(planned, to_seconds(took));
+}
+
+void Engine::Impl::learn_rate(double work, double seconds) {
+  const double bound = scheduler_.step_work();
+  if (options_.step_seconds <= 0 || bound == 0 || seconds <= 0 || work < bound / 2) return;
+  const double possible = work * options_.step_seconds / seconds;
+  // By small degrees, as one step may be lucky.
+  if (possible > 1.1 * bound) {
+    scheduler_.raise_step_work(static_cast<int>(std::min(possible, 1.1 * bound + 1)));
+  }
 }
 
 Status Engine::Impl::launch(const StepPlan& plan) {
@@ -334,6 +348,7 @@ Status Engine::Impl::submit(Request request, std::shared_ptr<OutputSink> sink) {
 void Engine::Impl::start() {
   PELTON_CHECK(!thread_.joinable(), "the engine runs already");
   thread_ = std::thread([this] {
+    if (options_.on_start) options_.on_start();
     while (inbox_.wait()) {
       while (step() && !inbox_.stopped()) {
       }

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -33,6 +34,10 @@ struct EngineOptions {
   int max_num_batched_tokens = 2048;  // token budget of one step
   int step_work = 0;                  // as in SchedulerOptions (scheduler.h)
   int context_per_token = 0;
+  // What a step of step_work should take. Where steps turn out faster (the machine was busy when
+  // the model was measured) the work grows. 0: it stays.
+  double step_seconds = 0;
+  std::function<void()> on_start;   // called first on the engine's thread; may be empty
   int max_waiting_requests = 1024;  // beyond: RESOURCE_EXHAUSTED
   // Prompt logprobs in one step over all sequences: each is a row of logits the runner must hold,
   // so a step has at most this many and max_num_seqs.

@@ -23,6 +23,7 @@ Scheduler::Scheduler(SchedulerOptions options, const KvGeometry& geometry,
       max_sequence_tokens_(std::min(options.max_model_len, kv_.max_sequence_tokens())),
       reserved_(num_blocks.size()),
       promised_(num_blocks.size()) {
+  step_work_ = options.step_work;
   PELTON_CHECK(options.max_num_seqs > 0 && options.max_num_batched_tokens >= options.max_num_seqs &&
                    options.max_prompt_logprob_rows > 0,
                "scheduler options");

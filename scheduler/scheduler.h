@@ -3,6 +3,7 @@
 // the same thing. Engine thread only; owns all sequences. Reads no clock and no randomness.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <span>
@@ -92,6 +93,11 @@ class Scheduler {
   void expect(Sequence& sequence, int row);
   void resolve(Sequence& sequence, TokenId token);
 
+  // The work of the step at hand, and the bound of the steps to come: it only grows.
+  double planned_work() const;
+  int step_work() const { return step_work_; }
+  void raise_step_work(int work) { step_work_ = std::max(step_work_, work); }
+
   int num_sequences() const { return static_cast<int>(sequences_.size()); }
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
@@ -162,6 +168,7 @@ class Scheduler {
   bool in_flight_ = false;
   uint64_t step_ = 0;
   int budget_ = 0;
+  int step_work_ = 0;
   double work_left_ = 0;
   bool prompt_scheduled_ = false;
   int score_rows_ = 0;

@@ -36,7 +36,7 @@ const StepPlan& Scheduler::schedule() {
   PELTON_CHECK(!in_flight_, "a step is in flight");
   ++step_;
   budget_ = options_.max_num_batched_tokens;
-  work_left_ = options_.step_work;
+  work_left_ = step_work_;
   prompt_scheduled_ = false;
   score_rows_ = options_.max_prompt_logprob_rows;
   short_of_blocks_ = false;
@@ -110,12 +110,18 @@ double Scheduler::work_of(int first, int count) const {
   return unit > 0 ? count * (1 + context / unit) : count;
 }
 
+double Scheduler::planned_work() const {
+  double work = 0;
+  for (const PlannedRun& run : plan_) work += work_of(run.first, run.count);
+  return work;
+}
+
 bool Scheduler::work_left() const {
-  return options_.step_work == 0 || !prompt_scheduled_ || work_left_ >= 1;
+  return step_work_ == 0 || !prompt_scheduled_ || work_left_ >= 1;
 }
 
 int Scheduler::limit_work(int first, int count) const {
-  if (options_.step_work == 0 || count <= 1) return count;
+  if (step_work_ == 0 || count <= 1) return count;
   // n (1 + (first + n / 2) / unit) = work left
   const double left = std::max(work_left_, 0.0);
   double affordable = left;

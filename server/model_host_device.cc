@@ -18,7 +18,7 @@ StatusOr<std::unique_ptr<Backend>> make_cpu(const Options& options, SharedDevice
   cpu.threads = options.threads;
   PELTON_ASSIGN_OR_RETURN(cpu.isa, cpu_isa_from_name(options.cpu_isa));
   PELTON_ASSIGN_OR_RETURN(cpu.activations, cpu_activations_from_name(options.activations));
-  if (shared.cpu_pool == nullptr) shared.cpu_pool = make_cpu_pool(options.threads);
+  if (shared.cpu_pool == nullptr) shared.cpu_pool = make_cpu_pool(options.threads, options.cpu_pin);
   cpu.pool = shared.cpu_pool;
   return make_cpu_backend(cpu);
 }

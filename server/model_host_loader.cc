@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "backend/backend.h"
+#include "cpu/thread_pool.h"
 #include "model/load.h"
 #include "server/model_host_device.h"
 #include "server/model_host_text.h"
@@ -164,6 +165,10 @@ StatusOr<LoadedServedModel> load_served_model(const Options& options, SharedDevi
   engine.max_num_batched_tokens = loaded.facts.max_num_batched_tokens;
   engine.step_work = loaded.facts.step_budget.work;
   engine.context_per_token = loaded.facts.step_budget.context_per_token;
+  engine.step_seconds = kStepSeconds * kStepMargin;
+  if (options.cpu_pin && shared.cpu_pool != nullptr) {
+    engine.on_start = [pool = shared.cpu_pool] { pool->pin_caller(); };
+  }
   engine.max_waiting_requests = options.max_waiting_requests;
   engine.enable_prefix_caching = options.enable_prefix_caching;
   if (options.async_scheduling != "auto") {

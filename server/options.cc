@@ -36,6 +36,7 @@ constexpr std::array kSettings = {
     Setting{{"served-model-name", kText, "", "Model", "Name in requests and answers; by default the file's or folder's name."}, &Options::served_model_name},
     Setting{{"max-model-len", kInt, "0", "Model", "Tokens of prompt and answer together; 0: what the model was made for.", 0, 1 << 24}, &Options::max_model_len},
     Setting{{"threads", kInt, "0", "Model", "CPU compute threads; 0: one for each core this process may use.", 0, 1024}, &Options::threads},
+    Setting{{"cpu-pin", ConfigType::kBool, "false", "Model", "Keep each CPU compute thread on a core of its own: for a machine that does nothing else."}, &Options::cpu_pin},
     Setting{{"cpu-isa", kChoice, "auto", "Model", "Instruction set of the CPU kernels; auto takes the best this machine has.", 0, 0, "auto|scalar|avx2|avx512|neon"}, &Options::cpu_isa},
     Setting{{"activations", kChoice, "int8", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
     Setting{{"batch-invariant", ConfigType::kBool, "true", "Model", "On a GPU: an answer depends on its request alone, to the bit. Without it kernels may be tuned to the number of tokens in a step."}, &Options::batch_invariant},

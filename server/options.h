@@ -22,7 +22,8 @@ struct Options {
   std::string quantization;
   std::string served_model_name;  // empty: the file's or folder's name
   int max_model_len = 0;          // 0: the model's own
-  int threads = 0;                // 0: the cores this process may use
+  bool cpu_pin = false;
+  int threads = 0;  // 0: the cores this process may use
   std::string cpu_isa;
   std::string activations;
   bool batch_invariant = true;

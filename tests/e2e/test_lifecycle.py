@@ -84,6 +84,15 @@ def test_bad_starts_say_what_is_wrong(server, tmp_path):
     assert run(binary, MODEL, "--host", "0.0.0.0").returncode == 2
 
 
+def test_memory_stays_within_its_bound_while_the_model_loads(new_server):
+    server = new_server("--kv-cache-memory-bytes", "64MiB")
+    with open(f"/proc/{server.process.pid}/status") as status:
+        peak_kib = int(re.search(r"VmHWM:\s+(\d+)", status.read()).group(1))
+    # 1.1 x the weights, the KV cache, 60 MB, and 1.5 KB for each of 49,152 tokens.
+    bound = 1.1 * os.path.getsize(MODEL) + (64 << 20) + 60e6 + 1500 * 49152
+    assert peak_kib * 1024 < bound, f"{peak_kib / 1024:.0f} MiB at most, {bound / 2**20:.0f} allowed"
+
+
 def test_ready_turns_503_while_draining(new_server):
     server = new_server()
     with httpx.stream("POST", server.http + "/v1/completions", json={"prompt": "a", "max_tokens": 1000, "ignore_eos": True, "stream": True}, timeout=60) as stream:

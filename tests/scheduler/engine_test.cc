@@ -318,6 +318,27 @@ TEST_CASE("the heartbeat is now when idle and stands still while a step is stuck
   CHECK(h.engine->heartbeat() == h.clock.now());
 }
 
+TEST_CASE("the work of a step grows to what steps take where the model is synchronous") {
+  EngineSetup setup;
+  setup.options.max_num_batched_tokens = 200;
+  setup.options.step_work = 16;
+  setup.options.step_seconds = 0.1;
+  EngineHarness h(setup);
+  int widest = 0, first = 0;
+  h.model->before_forward = [&](const Batch& batch) {
+    if (first == 0) first = batch.num_tokens();
+    widest = std::max(widest, batch.num_tokens());
+    h.clock.advance(std::chrono::milliseconds(batch.num_tokens()));
+    return absl::OkStatus();
+  };
+  for (TokenId token = 10; token < 40; ++token) {
+    h.ask(h.request(std::vector<TokenId>(150, token), 2));
+  }
+  CHECK(first == 16);
+  if (h.lag == 0) CHECK((widest > 80 && widest <= 100));
+  if (h.lag == 1) CHECK(widest == 16);
+}
+
 TEST_CASE("a step may take three times the longest and more where it is larger") {
   using std::chrono::seconds;
   EngineHarness h;
