@@ -185,7 +185,7 @@ std::vector<const DotTable*> choose_dots(const KernelTable& kernels) {
     return out;
   }
 #elif defined(__aarch64__)
-  if (&kernels != &kernels_scalar()) return {&dot_neon()};
+  if (&kernels != &kernels_scalar()) return {has_neon_sdot() ? &dot_neon_sdot() : &dot_neon()};
 #endif
   return {&dot_scalar()};
 }

@@ -109,8 +109,14 @@ bool has_avx512_bf16() {
 bool has_neon() {
   return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
 }
+bool has_neon_sdot() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
 #else
 bool has_neon() {
+  return false;
+}
+bool has_neon_sdot() {
   return false;
 }
 #endif

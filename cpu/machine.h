@@ -10,6 +10,7 @@ bool has_avx512();  // F, BW, DQ, VL
 bool has_avx512_vnni();
 bool has_avx512_bf16();
 bool has_neon();
+bool has_neon_sdot();
 
 // What processes can still take without swapping, within the cgroup's limit.
 int64_t available_memory_bytes();

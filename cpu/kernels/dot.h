@@ -90,8 +90,9 @@ struct DotTable {
 
 const DotTable& dot_scalar();
 const DotTable& dot_avx2();
+const DotTable& dot_avx512();  // with VNNI
 const DotTable& dot_neon();
-const DotTable& dot_avx512();   // with VNNI
+const DotTable& dot_neon_sdot();
 const DotTable& bf16_avx512();  // of BF16 weights alone; its bits are those of the instruction
 
 }  // namespace pelton::cpu
