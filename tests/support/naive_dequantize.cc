@@ -65,6 +65,27 @@ float q6_k(const uint8_t* block, int i) {
          static_cast<float>((nibble | high << 4) - 32);
 }
 
+// e4m3: 1 sign, 4 bits of exponent with a bias of 7, 3 of mantissa; no infinities.
+float fp8_to_float(uint8_t bits) {
+  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  if (exponent == 15 && mantissa == 7) return NAN;
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(static_cast<float>(mantissa + 8), exponent - 10);
+  return (bits & 0x80) != 0 ? -magnitude : magnitude;
+}
+
+float fp8_128(const uint8_t* block, int i) {
+  float scale = 0;
+  std::memcpy(&scale, block, sizeof(scale));
+  return scale * fp8_to_float(block[4 + i]);
+}
+
+float int4_128(const uint8_t* block, int i) {
+  const int byte = block[4 + i % 64];
+  return half_at(block) * static_cast<float>((i < 64 ? byte & 15 : byte >> 4) - u16(block + 2));
+}
+
 float element(DType dtype, const uint8_t* block, int i) {
   switch (dtype) {
     case DType::kF32: {
@@ -94,6 +115,10 @@ float element(DType dtype, const uint8_t* block, int i) {
       return k_quant(block, block + 16, block + 48, i);
     case DType::kQ6_K:
       return q6_k(block, i);
+    case DType::kF8_128:
+      return fp8_128(block, i);
+    case DType::kI4_128:
+      return int4_128(block, i);
     default:
       PELTON_CHECK(false, "naive_dequantize: dtype");
   }
