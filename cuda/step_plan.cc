@@ -105,8 +105,7 @@ Status StepPlanner::reserve(const StepLimits& limits, const KvGeometry& geometry
   int64_t bytes = 4 * aligned(tokens * 4) + 2 * aligned((seqs + 1) * 4) + 2 * aligned(tokens * 8);
   for (const KvGroup& group : geometry.groups) {
     const AttentionShape shape = shape_of(group, num_q_heads_);
-    PELTON_RETURN_IF_ERROR(
-        grow_partials(shape, wanted_partial_rows(kv_tokens, limits.max_seqs)));
+    PELTON_RETURN_IF_ERROR(grow_partials(shape, wanted_partial_rows(kv_tokens, limits.max_seqs)));
     const int items =
         max_attention_items(shape, limits.max_seqs, static_cast<int>(limits.max_tokens));
     bytes += aligned(tokens * 4) + aligned(items * static_cast<int64_t>(sizeof(AttentionItem))) +
@@ -151,8 +150,8 @@ Status StepPlanner::plan_group(int group, bool pad) {
   if (!sealed_ && num_q_heads_ == 0) {
     const int64_t kv_tokens =
         std::accumulate(plan_.host_seq_lens.begin(), plan_.host_seq_lens.end(), int64_t{0});
-    PELTON_RETURN_IF_ERROR(grow_partials(
-        planned.shape, wanted_partial_rows(kv_tokens, plan_.num_seqs)));
+    PELTON_RETURN_IF_ERROR(
+        grow_partials(planned.shape, wanted_partial_rows(kv_tokens, plan_.num_seqs)));
   }
   planned.shape.max_partial_rows = std::min<int64_t>(
       partial_rows_,

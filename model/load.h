@@ -45,7 +45,7 @@ struct LoadFacts {
   int max_model_len = 0;         // tokens of prompt and answer together
   int max_num_batched_tokens = 0;
   StepBudget step_budget;  // where max_num_batched_tokens was left open
-  bool shortened = false;        // max_model_len is less than the model's: the KV cache is small
+  bool shortened = false;  // max_model_len is less than the model's: the KV cache is small
   int vocab_size = 0;
   double load_seconds = 0;
   std::vector<TokenId> eos_ids;

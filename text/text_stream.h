@@ -23,8 +23,8 @@ class TextStream {
     std::string stop_string;  // which
   };
   // One generated token more. Never fails: bytes that are not UTF-8 become U+FFFD, as in a decode
-  // of the whole. `may_stop` false: stop strings are not looked for in this token's text, nor across
-  // its end (min_tokens).
+  // of the whole. `may_stop` false: stop strings are not looked for in this token's text, nor
+  // across its end (min_tokens).
   virtual Delta append(TokenId token, bool may_stop) = 0;
   // The answer ended otherwise (length, EOS, abort): releases what was held back.
   virtual std::string finish() = 0;

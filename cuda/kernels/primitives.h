@@ -340,7 +340,8 @@ __device__ __forceinline__ float tanh_approx(float x) {
 #endif
 }
 
-// --- packed bf16: a * b + c in both halves, rounded once (sm_80 on; no packed multiply below sm_90)
+// --- packed bf16: a * b + c in both halves, rounded once (sm_80 on; no packed multiply below
+// sm_90)
 
 __device__ __forceinline__ uint32_t bf16x2_fma(uint32_t a, uint32_t b, uint32_t c) {
 #if PELTON_CUDA_EMULATED

@@ -105,8 +105,8 @@ TEST_CASE("quantising and back stays within what each format can hold") {
        {Case{DType::kF32, 0}, Case{DType::kF16, 3e-4}, Case{DType::kBF16, 2.5e-3},
         Case{DType::kQ8_0, 0.008}, Case{DType::kQ4_0, 0.1}, Case{DType::kQ4_1, 0.09},
         Case{DType::kQ5_0, 0.05}, Case{DType::kQ5_1, 0.045}, Case{DType::kQ4_K, 0.09},
-        Case{DType::kQ5_K, 0.05}, Case{DType::kQ6_K, 0.025},
-        Case{DType::kF8_128, 0.03}, Case{DType::kI4_128, 0.12}}) {
+        Case{DType::kQ5_K, 0.05}, Case{DType::kQ6_K, 0.025}, Case{DType::kF8_128, 0.03},
+        Case{DType::kI4_128, 0.12}}) {
     std::vector<std::byte> blocks(dtype_bytes(c.dtype, 8192));
     std::vector<float> back(8192);
     quantize(c.dtype, x, blocks.data());

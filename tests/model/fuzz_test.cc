@@ -8,10 +8,10 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "backend/random_blocks.h"
 #include "model/formats/gguf.h"
 #include "model/formats/safetensors.h"
 #include "model/model_files.h"
-#include "backend/random_blocks.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"

@@ -140,7 +140,8 @@ TEST_CASE("a transfer encoding other than chunked is 400 and what follows it is 
           " HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n"}) {
       CAPTURE(target, lines);
       RawClient client(gateway.port());
-      client.send(std::string(target) + lines + "\r\n" + http_request("POST", "/v1/completions", kPrompt));
+      client.send(std::string(target) + lines + "\r\n" +
+                  http_request("POST", "/v1/completions", kPrompt));
       CHECK(client.read_response().status == 400);
       CHECK(client.at_end());
     }

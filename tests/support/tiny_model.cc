@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <map>
 
-#include "core/check.h"
 #include "backend/random_blocks.h"
+#include "core/check.h"
 
 namespace pelton {
 namespace {

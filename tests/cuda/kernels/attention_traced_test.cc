@@ -24,9 +24,9 @@ struct ModelShape {
   int num_kv_heads;
   int head_dim;
 };
-const ModelShape kShapes[] = {
-    {"smollm2-135m", 9, 3, 64},  {"gpt2", 12, 12, 64},        {"qwen2.5-0.5b", 14, 2, 64},
-    {"llama-3.2-1b", 32, 8, 64}, {"llama-3.1-8b", 32, 8, 128}, {"gemma-3-1b", 4, 1, 256}};
+const ModelShape kShapes[] = {{"smollm2-135m", 9, 3, 64},   {"gpt2", 12, 12, 64},
+                              {"qwen2.5-0.5b", 14, 2, 64},  {"llama-3.2-1b", 32, 8, 64},
+                              {"llama-3.1-8b", 32, 8, 128}, {"gemma-3-1b", 4, 1, 256}};
 
 AttentionCase case_of(const ModelShape& shape, KvType kv) {
   AttentionCase c;
