@@ -1,4 +1,4 @@
-// The CUDA backend: 16-bit activations, weights in fragment order on the card, one stream for all
+// The CUDA backend: 16-bit activations, weights packed on the card, one stream for all
 // of a step's work. Device errors are sticky and come out of prepare(), sample(), collect() and
 // synchronize(). Made and used by one thread at a time; owns the card's memory that it took.
 #pragma once

@@ -14,10 +14,8 @@ struct Element;
 
 template <>
 struct Element<BF16> {
-  // kShift + u has no rounding for 0 <= u < kShiftCodes, and u are its lowest bits.
+  // 128 + u has no rounding for 0 <= u < 128, and u are its lowest bits.
   static constexpr uint32_t kShiftBits = 0x43004300;  // 128 in both halves
-  static constexpr float kShift = 128.0F;
-  static constexpr int kShiftCodes = 128;
   static __device__ __forceinline__ BF16 from_float(float x) { return __float2bfloat16_rn(x); }
   static __device__ __forceinline__ float to_float(BF16 x) { return __bfloat162float(x); }
   static __device__ __forceinline__ float bits_to_float(uint32_t bits) {
@@ -28,8 +26,6 @@ struct Element<BF16> {
 template <>
 struct Element<F16> {
   static constexpr uint32_t kShiftBits = 0x64006400;  // 1024
-  static constexpr float kShift = 1024.0F;
-  static constexpr int kShiftCodes = 1024;
   static __device__ __forceinline__ F16 from_float(float x) { return __float2half_rn(x); }
   static __device__ __forceinline__ float to_float(F16 x) { return __half2float(x); }
   static __device__ __forceinline__ float bits_to_float(uint32_t bits) {

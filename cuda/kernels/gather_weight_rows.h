@@ -1,4 +1,4 @@
-// Rows of a weight matrix in fragment order as activations: the embedding.
+// Rows of a packed weight matrix as activations: the embedding.
 // Bytes: the rows at the format's width (a sector holds two rows' codes, so twice that is fetched),
 // out written once. No operations to speak of: the limit is the bytes.
 #pragma once

@@ -1,4 +1,4 @@
-#include "cuda/kernels/linear_kernels.h"
+#include "cuda/kernels/linear_launch.h"
 
 namespace pelton::cuda {
 
