@@ -1,39 +1,16 @@
 #include "scheduler/engine.h"
 
-#include <algorithm>
 #include <atomic>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
 #include "core/check.h"
-#include "scheduler/batch_builder.h"
 #include "scheduler/engine_inbox.h"
-#include "scheduler/engine_request.h"
+#include "scheduler/engine_loop.h"
 #include "scheduler/request_check.h"
-#include "scheduler/scheduler.h"
-#include "scheduler/step_bound.h"
 
 namespace pelton {
 namespace {
-
-// As many prompt tokens as a detokeniser may want to see before the answer.
-constexpr size_t kPromptTail = 16;
-
-SequenceId sequence_of(RequestId id) {
-  return SequenceId(id.value);
-}
-
-SchedulerOptions scheduler_options(const EngineOptions& options) {
-  SchedulerOptions out;
-  out.max_model_len = std::max(2, options.max_model_len);
-  out.max_num_batched_tokens = std::max(1, options.max_num_batched_tokens);
-  out.max_num_seqs = std::clamp(options.max_num_seqs, 1, out.max_num_batched_tokens);
-  out.step_work = std::max(0, options.step_work);
-  out.context_per_token = std::max(0, options.context_per_token);
-  out.max_prompt_logprob_rows = std::max(1, options.max_prompt_logprob_rows);
-  return out;
-}
 
 StatusOr<std::unique_ptr<BlockHasher>> make_hasher(bool wanted) {
   if (!wanted) return std::unique_ptr<BlockHasher>();
@@ -41,298 +18,44 @@ StatusOr<std::unique_ptr<BlockHasher>> make_hasher(bool wanted) {
   return BlockHasher::create(key);
 }
 
-// Whose a row of a sample() in flight is. A request outlives its rows; its sequence does not where
-// the request has ended.
-struct DrawnRow {
-  EngineRequest* request;
-  Sequence* sequence;
-  bool draws;  // otherwise it scores a prompt token
-};
-
 }  // namespace
 
 class Engine::Impl {
  public:
   Impl(EngineOptions options, std::unique_ptr<ModelRunner> runner, const TextStreamFactory* text,
        const Clock* clock, StatusOr<std::unique_ptr<BlockHasher>> hasher)
-      : options_(std::move(options)),
-        runner_(std::move(runner)),
-        text_(text),
-        clock_(clock),
-        overlap_(options_.async_scheduling.value_or(runner_->asynchronous())),
-        scheduler_(scheduler_options(options_), runner_->kv_geometry(), runner_->num_blocks(),
-                   hasher.ok() ? *std::move(hasher) : nullptr),
-        inbox_(options_.max_waiting_requests, clock) {
+      : inbox_(options.max_waiting_requests, clock),
+        loop_(std::move(options), std::move(runner), text, clock,
+              hasher.ok() ? *std::move(hasher) : nullptr, &inbox_) {
     if (!hasher.ok()) inbox_.fail(hasher.status());
-    publish();
   }
-  ~Impl();
+  ~Impl() {
+    inbox_.stop();
+    if (thread_.joinable()) thread_.join();
+    loop_.end_all();
+  }
 
   void start();
-  bool step();
   Status submit(Request request, std::shared_ptr<OutputSink> sink);
 
+  EngineLoop& loop() { return loop_; }
   EngineInbox& inbox() { return inbox_; }
-  const Scheduler& scheduler() const { return scheduler_; }
-  const StepBound& step_bound() const { return step_bound_; }
-  // Unique in the process, as core/ids.h says: a front end's map holds requests of all engines.
-  static RequestId mint() {
-    static std::atomic<uint64_t> next{1};
-    return RequestId(next.fetch_add(1, std::memory_order_relaxed));
-  }
 
  private:
-  void take_mail();
-  void admit(EngineInbox::Submission submission);
-  void end_expired();
-  void advance();
-  Status launch(const StepPlan& plan);
-  Status sample();
-  Status finish();
-  void note_scheduled(const StepPlan& plan);
-  void make_rows();
-  void take_row(const DrawnRow& row, SampledToken sampled, TimePoint now);
-  void end(EngineRequest& request, FinishReason reason, Status status);
-  void settle(EngineRequest& request, bool touched = false);
-  void fail_all(const Status& cause);
-  void deliver();
-  void publish();
-  void learn_rate(double work, double seconds);  // of a step that is done
-
-  const EngineOptions options_;
-  const std::unique_ptr<ModelRunner> runner_;
-  const TextStreamFactory* const text_;
-  const Clock* const clock_;
-  const bool overlap_;
-  Scheduler scheduler_;
   EngineInbox inbox_;
-  StepBound step_bound_;
+  EngineLoop loop_;
   std::thread thread_;
-
-  // Engine thread only, from here on.
-  std::unordered_map<RequestId, std::unique_ptr<EngineRequest>> requests_;
-  EngineStats stats_;
-  Status failure_;  // of the device; final
-  StepBatch step_;
-  std::vector<SampleRow> sample_rows_;   // of the last sample()
-  std::vector<DrawnRow> rows_;           // [sample_rows_]
-  bool in_flight_ = false;               // that sample() is not collected yet
-  int64_t work_ = 0;                     // of the step enqueued last
-  std::vector<EngineRequest*> touched_;  // have output in this step
-  std::vector<RequestId> ended_;         // in this step
 };
 
-bool Engine::Impl::step() {
-  take_mail();
-  end_expired();
-  const bool work = in_flight_ || scheduler_.num_sequences() > 0;
-  if (work) advance();
-  deliver();
-  publish();
-  return work;
-}
-
-// With overlap the step made here is on the device before the one before it is collected: its
-// sequences count a token each that is still being drawn. One that ends with that token has been
-// computed once too often, but is sampled no more; nothing of it is shown or counted.
-void Engine::Impl::advance() {
-  const TimePoint began = clock_->now();
-  const StepPlan& plan = scheduler_.schedule();
-  const bool computes = !plan.empty();
-  const double planned = scheduler_.planned_work();
-  // With overlap the step before is waited for as well.
-  const int64_t work_before = in_flight_ ? work_ : 0;
-  work_ = step_work(plan);
-  step_bound_.begin(std::max(work_, work_before));
-  Status status = computes ? launch(plan) : absl::OkStatus();
-  if (status.ok()) status = finish();
-  // The device's errors end all that is in flight; nothing of the step becomes visible then.
-  if (!status.ok()) fail_all(status);
-  if (computes) make_rows();
-  scheduler_.commit();
-  if (computes && status.ok()) {
-    status = sample();
-    if (status.ok() && !overlap_) status = finish();
-    if (!status.ok()) fail_all(status);
-    ++stats_.steps;
-  }
-  const Duration took = clock_->now() - began;
-  step_bound_.end(took);
-  if (computes && status.ok() && !overlap_) learn_rate(planned, to_seconds(took));
-}
-
-void Engine::Impl::learn_rate(double work, double seconds) {
-  const double bound = scheduler_.step_work();
-  if (options_.step_seconds <= 0 || bound == 0 || seconds <= 0 || work < bound / 2) return;
-  const double possible = work * options_.step_seconds / seconds;
-  // By small degrees, as one step may be lucky.
-  if (possible > 1.1 * bound) {
-    scheduler_.raise_step_work(static_cast<int>(std::min(possible, 1.1 * bound + 1)));
-  }
-}
-
-Status Engine::Impl::launch(const StepPlan& plan) {
-  note_scheduled(plan);
-  build_batch(plan, scheduler_.kv().num_groups(), scheduler_.kv().block_size(), step_);
-  return runner_->forward(step_.batch);
-}
-
-Status Engine::Impl::sample() {
-  PELTON_RETURN_IF_ERROR(runner_->sample(sample_rows_));
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    if (rows_[i].draws) scheduler_.expect(*rows_[i].sequence, static_cast<int>(i));
-  }
-  in_flight_ = true;
-  return absl::OkStatus();
-}
-
-// Waits for the results of the last sample(), if there is one, and hands them to their requests.
-Status Engine::Impl::finish() {
-  if (!std::exchange(in_flight_, false)) return absl::OkStatus();
-  PELTON_ASSIGN_OR_RETURN(std::vector<SampledToken> sampled, runner_->collect());
-  if (sampled.size() != rows_.size()) {
-    return absl::InternalError("the model gave another number of results than was asked for");
-  }
-  const TimePoint now = clock_->now();
-  for (size_t i = 0; i < sampled.size(); ++i) take_row(rows_[i], std::move(sampled[i]), now);
-  return absl::OkStatus();
-}
-
-void Engine::Impl::take_mail() {
-  EngineInbox::Mail mail = inbox_.take();
-  for (EngineInbox::Submission& submission : mail.submissions) admit(std::move(submission));
-  for (const RequestId id : mail.aborts) {
-    const auto found = requests_.find(id);
-    if (found == requests_.end() || found->second->ended()) continue;
-    end(*found->second, FinishReason::kAbort, absl::OkStatus());
-  }
-}
-
-void Engine::Impl::admit(EngineInbox::Submission submission) {
-  Request& request = submission.request;
-  if (request.arrival == TimePoint{}) request.arrival = clock_->now();
-  SequenceSpec spec = sequence_spec(request);
-
-  std::unique_ptr<TextStream> text;
-  if (text_ != nullptr) {
-    const std::span<const TokenId> prompt(spec.prompt);
-    text = text_->start(prompt.last(std::min(kPromptTail, prompt.size())), request.params);
-  }
-  auto made = std::make_unique<EngineRequest>(request, std::move(submission.sink),
-                                              options_.eos_token_ids, std::move(text));
-  EngineRequest& added = *made;
-  requests_.emplace(request.id, std::move(made));
-  const Status status = failure_.ok() ? scheduler_.add(std::move(spec)) : failure_;
-  if (!status.ok()) end(added, FinishReason::kError, status);
-}
-
-void Engine::Impl::end_expired() {
-  for (const SequenceId id : scheduler_.expired(clock_->now())) {
-    end(*requests_.at(RequestId(id.value)), FinishReason::kAbort,
-        absl::DeadlineExceededError("the deadline passed before the answer was complete"));
-  }
-}
-
-void Engine::Impl::note_scheduled(const StepPlan& plan) {
-  const TimePoint now = clock_->now();
-  for (const PlannedRun& run : plan) {
-    const Sequence& sequence = *run.sequence;
-    if (sequence.num_tokens() > sequence.num_prompt_tokens) continue;  // noted before
-    requests_.at(RequestId(sequence.id.value))->note_scheduled(now, sequence.cached_tokens);
-  }
-}
-
-// The rows of the step being made, but for requests that ended meanwhile.
-void Engine::Impl::make_rows() {
-  sample_rows_.clear();
-  rows_.clear();
-  for (size_t i = 0; i < step_.rows.size(); ++i) {
-    const LogitRow& row = step_.rows[i];
-    EngineRequest* request = requests_.at(RequestId(row.sequence->id.value)).get();
-    if (request->ended()) continue;
-    const int index = static_cast<int>(i);
-    const int position = row.position + 1;
-    sample_rows_.push_back(
-        row.draws ? request->draw_row(index, position)
-                  : request->score_row(index, position,
-                                       row.sequence->tokens[static_cast<size_t>(position)]));
-    rows_.push_back({request, row.sequence, row.draws});
-  }
-}
-
-// What goes wrong with one row ends one request.
-void Engine::Impl::take_row(const DrawnRow& row, SampledToken sampled, TimePoint now) {
-  EngineRequest& request = *row.request;
-  if (request.ended()) return;  // by an earlier row, or from outside
-  if (sampled.nan) {
-    end(request, FinishReason::kError, absl::InternalError("the model's output is not a number"));
-  } else if (sampled.token < 0 || sampled.token >= runner_->vocab_size()) {
-    end(request, FinishReason::kError, absl::InternalError("the model's output is no token"));
-  } else if (!row.draws) {
-    request.take_prompt_logprobs(std::move(sampled.logprobs));
-  } else {
-    Sequence& sequence = *row.sequence;
-    if (request.num_generated() == 0) stats_.prompt_tokens += sequence.num_prompt_tokens;
-    ++stats_.generation_tokens;
-    scheduler_.resolve(sequence, sampled.token);
-    request.take_token(std::move(sampled), sequence.num_tokens() == sequence.max_total_tokens, now);
-    settle(request);
-  }
-}
-
-void Engine::Impl::end(EngineRequest& request, FinishReason reason, Status status) {
-  request.end(reason, std::move(status), clock_->now());
-  // It may have output from earlier in this step: one delivery, or it would end twice.
-  const bool touched = std::find(touched_.begin(), touched_.end(), &request) != touched_.end();
-  settle(request, touched);
-}
-
-// The request has output in this step, and may have ended with it.
-void Engine::Impl::settle(EngineRequest& request, bool touched) {
-  if (!touched) touched_.push_back(&request);
-  if (!request.ended()) return;
-  scheduler_.remove(sequence_of(request.id()));
-  ended_.push_back(request.id());
-}
-
-void Engine::Impl::fail_all(const Status& cause) {
-  failure_ = absl::UnavailableError("the device failed: " + std::string(cause.message()));
-  set_error_reason(failure_, "DEVICE_FAILED");
-  inbox_.fail(failure_);
-  for (const auto& [id, request] : requests_) {
-    if (!request->ended()) end(*request, FinishReason::kError, failure_);
-  }
-}
-
-void Engine::Impl::deliver() {
-  std::vector<std::pair<std::shared_ptr<OutputSink>, std::vector<RequestOutput>>> by_sink;
-  std::unordered_map<const OutputSink*, size_t> index;
-  for (EngineRequest* request : touched_) {
-    const auto [found, is_new] = index.emplace(request->sink().get(), by_sink.size());
-    if (is_new) by_sink.emplace_back(request->sink(), std::vector<RequestOutput>());
-    by_sink[found->second].second.push_back(request->take_output());
-  }
-  touched_.clear();
-  for (const RequestId id : ended_) requests_.erase(id);
-  for (auto& [sink, outputs] : by_sink) {
-    for (const RequestOutput& output : outputs) {
-      if (output.finished()) ++stats_.finished[static_cast<size_t>(output.finish_reason)];
+void Engine::Impl::start() {
+  PELTON_CHECK(!thread_.joinable(), "the engine runs already");
+  thread_ = std::thread([this] {
+    if (loop_.options().on_start) loop_.options().on_start();
+    while (inbox_.wait()) {
+      while (loop_.step() && !inbox_.stopped()) {
+      }
     }
-    sink->deliver(std::move(outputs));
-  }
-}
-
-void Engine::Impl::publish() {
-  const SchedulerStats& stats = scheduler_.stats();
-  stats_.preemptions = stats.preemptions;
-  stats_.prefix_cache_queries = stats.prefix_cache_queries;
-  stats_.prefix_cache_hits = stats.prefix_cache_hits;
-  inbox_.publish(ended_, scheduler_.load(), stats_);
-  ended_.clear();
-  if (options_.check_integrity) {
-    const Status status = scheduler_.check_integrity();
-    PELTON_CHECK(status.ok(), std::string(status.message()).c_str());
-  }
+  });
 }
 
 Status Engine::Impl::submit(Request request, std::shared_ptr<OutputSink> sink) {
@@ -340,32 +63,10 @@ Status Engine::Impl::submit(Request request, std::shared_ptr<OutputSink> sink) {
   for (const PromptSpan& span : request.prompt) {
     prompt_tokens += static_cast<int64_t>(span.tokens.size());
   }
-  PELTON_RETURN_IF_ERROR(scheduler_.check_prompt(prompt_tokens));
-  PELTON_RETURN_IF_ERROR(check_request(request, runner_->vocab_size(), options_.eos_token_ids));
+  PELTON_RETURN_IF_ERROR(loop_.scheduler().check_prompt(prompt_tokens));
+  PELTON_RETURN_IF_ERROR(
+      check_request(request, loop_.runner().vocab_size(), loop_.options().eos_token_ids));
   return inbox_.submit(std::move(request), std::move(sink));
-}
-
-void Engine::Impl::start() {
-  PELTON_CHECK(!thread_.joinable(), "the engine runs already");
-  thread_ = std::thread([this] {
-    if (options_.on_start) options_.on_start();
-    while (inbox_.wait()) {
-      while (step() && !inbox_.stopped()) {
-      }
-    }
-  });
-}
-
-Engine::Impl::~Impl() {
-  inbox_.stop();
-  if (thread_.joinable()) thread_.join();
-  take_mail();
-  if (const Status status = finish(); !status.ok()) fail_all(status);
-  for (const auto& [id, request] : requests_) {
-    if (!request->ended()) end(*request, FinishReason::kAbort, absl::OkStatus());
-  }
-  deliver();
-  publish();
 }
 
 Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner,
@@ -380,10 +81,12 @@ void Engine::start() {
   impl_->start();
 }
 bool Engine::step() {
-  return impl_->step();
+  return impl_->loop().step();
 }
 RequestId Engine::mint_request_id() {
-  return impl_->mint();
+  // Unique in the process, as core/ids.h says: a front end's map holds requests of all engines.
+  static std::atomic<uint64_t> next{1};
+  return RequestId(next.fetch_add(1, std::memory_order_relaxed));
 }
 Status Engine::submit(Request request, std::shared_ptr<OutputSink> sink) {
   return impl_->submit(std::move(request), std::move(sink));
@@ -404,16 +107,16 @@ EngineStats Engine::stats() const {
   return impl_->inbox().stats();
 }
 KvEventBatch Engine::read_kv_events(KvEventPosition at, size_t max) const {
-  return impl_->scheduler().kv().events().read(at, max);
+  return impl_->loop().scheduler().kv().events().read(at, max);
 }
 int Engine::max_sequence_tokens() const {
-  return impl_->scheduler().max_sequence_tokens();
+  return impl_->loop().scheduler().max_sequence_tokens();
 }
 TimePoint Engine::heartbeat() const {
   return impl_->inbox().heartbeat();
 }
 Duration Engine::step_allowance() const {
-  return impl_->step_bound().allowance();
+  return impl_->loop().step_bound().allowance();
 }
 Status Engine::health() const {
   return impl_->inbox().health();

@@ -103,10 +103,13 @@ StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::from_config(
   PELTON_RETURN_IF_ERROR(check_text(tokenizer_config_json, tokenizer.impl_->options.max_file_bytes,
                                     "tokenizer_config.json"));
   auto impl = std::make_unique<Impl>(tokenizer, options);
+  const PeltonTemplateLimits limits = {options.fuel,
+                                       static_cast<uint64_t>(options.max_time.count()),
+                                       static_cast<size_t>(options.max_output_bytes)};
   PeltonBuffer error{};
   const int32_t code = pelton_template_new(tokenizer.impl_->handle, slice(chat_template_jinja),
-                                           slice(tokenizer_config_json), options.fuel,
-                                           options.max_output_bytes, &impl->handle, &error);
+                                           slice(tokenizer_config_json), &limits, &impl->handle,
+                                           &error);
   if (code != 0) return to_status(code, error);
   return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::move(impl)));
 }

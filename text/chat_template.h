@@ -4,6 +4,7 @@
 // each render has; a template that goes over the latter two is not run again.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,7 @@ struct ChatTemplateOptions {
   int64_t max_input_bytes = int64_t{16} << 20;   // of all the JSON together
   int64_t max_output_bytes = int64_t{32} << 20;  // of the rendered text
   uint64_t fuel = 8'000'000;                     // template instructions; 64 bytes cost as one
+  std::chrono::milliseconds max_time{30'000};    // of one render
 };
 
 class ChatTemplate {

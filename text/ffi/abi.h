@@ -61,6 +61,13 @@ struct PeltonRenderInputs {
   uint8_t now_is_set;
 };
 
+// Of one render.
+struct PeltonTemplateLimits {
+  uint64_t fuel;
+  uint64_t max_milliseconds;
+  size_t max_output_bytes;
+};
+
 struct PeltonTokenizer;
 struct PeltonTemplate;
 
@@ -82,7 +89,7 @@ int32_t pelton_tokenizer_encode_marked(const PeltonTokenizer* tokenizer, PeltonS
 
 // `source`, or what `config` (tokenizer_config.json, may be empty) has where that is empty.
 int32_t pelton_template_new(const PeltonTokenizer* tokenizer, PeltonSlice source,
-                            PeltonSlice config, uint64_t fuel, size_t max_output_bytes,
+                            PeltonSlice config, const PeltonTemplateLimits* limits,
                             PeltonTemplate** out, PeltonBuffer* error);
 void pelton_template_free(PeltonTemplate* tmpl);
 // `mark`: the code point that breaks up control tokens in `out`; 0: none asked for.

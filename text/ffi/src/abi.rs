@@ -6,7 +6,8 @@ use std::sync::{Arc, Once};
 
 use crate::error::{Failure, OrInvalid, Outcome};
 use crate::gguf;
-use crate::template::{Inputs, Template};
+use crate::template::{Template, TemplateLimits};
+use crate::template_inputs::Inputs;
 use crate::tokenizer::{RoleIds, Tokenizer};
 
 /// Borrowed bytes.
@@ -285,15 +286,14 @@ pub unsafe extern "C" fn pelton_template_new(
     tokenizer: *const Tokenizer,
     source: Slice,
     config: Slice,
-    fuel: u64,
-    max_output_bytes: usize,
+    limits: *const TemplateLimits,
     out: *mut *mut Template,
     error: *mut Buffer,
 ) -> i32 {
     guard(error, || {
         let source = source.text("chat template")?;
         let config = config.text("tokenizer_config.json")?;
-        let template = Template::new(&*tokenizer, source, config, fuel, max_output_bytes)?;
+        let template = Template::new(&*tokenizer, source, config, *limits)?;
         *out = Box::into_raw(Box::new(template));
         Ok(())
     })

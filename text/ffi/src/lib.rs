@@ -11,7 +11,9 @@ mod model;
 mod pre_tokenizers;
 mod python;
 mod template;
+mod template_inputs;
 mod tokenizer;
+mod tokenizer_json;
 
 #[global_allocator]
 static ALLOCATOR: bounded::CountingAllocator = bounded::CountingAllocator;

@@ -17,16 +17,22 @@ use crate::bounded::{self, Limits, Stopped};
 use crate::error::{Code, Failure, OrInvalid, Outcome};
 use crate::marks::{FreeMarks, Marker};
 use crate::python;
+use crate::template_inputs::{cut_at, mark_end, object, Inputs, Strftime, Values};
 use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat";
 
 /// Beyond what any honest template holds for the inputs that are taken.
 const MAX_HELD_BYTES: usize = 256 << 20;
-const MAX_TIME: Duration = Duration::from_secs(30);
 const STACK_BYTES: usize = 8 << 20;
-/// Of all inputs together; a conversation at the front ends' bounds has a third.
-const MAX_JSON_VALUES: usize = 1 << 18;
+/// Of one render; beside what is fixed above.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TemplateLimits {
+    fuel: u64,
+    max_milliseconds: u64,
+    max_output_bytes: usize,
+}
 
 pub struct Template {
     parts: Arc<Parts>,
@@ -40,23 +46,8 @@ struct Parts {
     marker: Marker,   // for what the application writes: system and assistant messages, tools
     stranger: Marker, // for what may come from anybody: breaks the template's own words up too
     special_tokens: Map<String, Value>, // bos_token and the like, as template variables
-    max_output_bytes: usize,
+    limits: TemplateLimits,
 }
-
-pub struct Inputs {
-    pub messages: String,
-    pub tools: String,
-    pub documents: String,
-    pub extra: String,
-    pub add_generation_prompt: bool,
-    pub continue_final_message: bool,
-    pub parse_tool_arguments: bool,
-    pub mark_control_tokens: bool,
-    pub strftime: Strftime,
-}
-
-/// Formats the time of the request: (context, format) to text.
-pub type Strftime = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 pub struct Rendered {
     pub text: String,
@@ -79,8 +70,7 @@ impl Template {
         tokenizer: &Tokenizer,
         source: &str,
         config: &str,
-        fuel: u64,
-        max_output_bytes: usize,
+        limits: TemplateLimits,
     ) -> Outcome<Self> {
         let config = Value::Object(object(config, "tokenizer_config.json")?);
         let (default, tool_use) = choose(source, &config)?;
@@ -91,32 +81,27 @@ impl Template {
         let named = |word: &&String| sources.iter().flatten().any(|s| s.contains(word.as_str()));
         control.extend(tokenizer.words().iter().filter(named).cloned());
         let parts = Parts {
-            default: environment(&default, fuel)?,
-            tool_use: tool_use.as_deref().map(|t| environment(t, fuel)).transpose()?,
+            default: environment(&default, limits.fuel)?,
+            tool_use: tool_use.as_deref().map(|t| environment(t, limits.fuel)).transpose()?,
             sources: std::iter::once(default).chain(tool_use).collect(),
             marker,
             stranger: Marker::new(&control)?,
             special_tokens,
-            max_output_bytes,
+            limits,
         };
         Ok(Template { parts: Arc::new(parts), refused: AtomicBool::new(false) })
     }
 
     pub fn render(&self, inputs: Inputs) -> Outcome<Rendered> {
-        let values = [&inputs.messages, &inputs.tools, &inputs.documents, &inputs.extra];
-        if values.iter().map(|json| count_values(json)).sum::<usize>() > MAX_JSON_VALUES {
-            return Err(Failure::new(
-                Code::InvalidArgument,
-                format!("messages: over {MAX_JSON_VALUES} JSON values with all that goes with them"),
-            ));
-        }
+        inputs.refuse_too_many()?;
         // A thread that was stopped keeps what it holds: no second one.
         if self.refused.load(Ordering::Relaxed) {
             let refusal = "the chat template went over its bounds before and is not run again";
             return Err(Failure::new(Code::ResourceExhausted, refusal));
         }
         let parts = self.parts.clone();
-        let limits = Limits { bytes: MAX_HELD_BYTES, time: MAX_TIME, stack_bytes: STACK_BYTES };
+        let time = Duration::from_millis(parts.limits.max_milliseconds);
+        let limits = Limits { bytes: MAX_HELD_BYTES, time, stack_bytes: STACK_BYTES };
         let stopped = match bounded::run(limits, move || parts.render(&inputs)) {
             Ok(outcome) => return outcome,
             Err(stopped) => stopped,
@@ -135,18 +120,7 @@ impl Template {
 
 impl Parts {
     fn render(&self, inputs: &Inputs) -> Outcome<Rendered> {
-        let mut messages = parse(&inputs.messages, "messages")?;
-        let list = messages
-            .as_array_mut()
-            .filter(|list| list.iter().all(Value::is_object))
-            .ok_or_else(|| Failure::invalid("messages: not an array of objects"))?;
-        list.iter_mut().for_each(as_transformers_has_it);
-        if inputs.parse_tool_arguments {
-            list.iter_mut().for_each(parse_tool_arguments);
-        }
-        let mut tools = optional_array(&inputs.tools, "tools")?;
-        let mut documents = optional_array(&inputs.documents, "documents")?;
-        let mut extra = Value::Object(object(&inputs.extra, "template arguments")?);
+        let Values { mut messages, mut tools, mut documents, mut extra } = inputs.values()?;
 
         let mut free = FreeMarks::new();
         self.sources.iter().for_each(|source| free.see_text(source));
@@ -206,12 +180,12 @@ impl Parts {
         variables.insert("strftime_now".into(), strftime);
         let context = JinjaValue::from(variables);
         let template = environment.get_template(NAME).or_invalid("chat template")?;
-        let mut out = Bounded { bytes: Vec::new(), limit: self.max_output_bytes, over: false };
+        let mut out = Bounded { bytes: Vec::new(), limit: self.limits.max_output_bytes, over: false };
         let result = template.render_captured_to(context, &mut out).map(|_| ());
         if out.over {
             return Err(Failure::new(
                 Code::ResourceExhausted,
-                format!("the chat template's output is over {} bytes", self.max_output_bytes),
+                format!("the chat template's output is over {} bytes", self.limits.max_output_bytes),
             ));
         }
         result.map_err(|e| failure_of(&e))?;
@@ -320,107 +294,6 @@ fn describe(error: &Error) -> String {
         cause = at.source();
     }
     text
-}
-
-/// About how many values a JSON text holds: as many as it has openings and separators.
-fn count_values(json: &str) -> usize {
-    let mut count = 0;
-    let mut in_string = false;
-    let mut escaped = false;
-    for byte in json.bytes() {
-        if in_string {
-            in_string = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-        } else {
-            in_string = byte == b'"';
-            count += usize::from(matches!(byte, b'[' | b'{' | b',' | b':'));
-        }
-    }
-    count
-}
-
-fn parse(json: &str, what: &str) -> Outcome<Value> {
-    serde_json::from_str(json).or_invalid(what)
-}
-
-/// None in the template where it is absent, as transformers passes it.
-fn optional_array(json: &str, what: &str) -> Outcome<Value> {
-    if json.is_empty() {
-        return Ok(Value::Null);
-    }
-    let value = parse(json, what)?;
-    if value.is_array() || value.is_null() {
-        return Ok(value);
-    }
-    Err(Failure::invalid(format!("{what}: not an array")))
-}
-
-fn object(json: &str, what: &str) -> Outcome<Map<String, Value>> {
-    if json.is_empty() {
-        return Ok(Map::new());
-    }
-    match parse(json, what)? {
-        Value::Object(map) => Ok(map),
-        _ => Err(Failure::invalid(format!("{what}: not an object"))),
-    }
-}
-
-/// transformers leaves out a message's null fields, and gives its reasoning under two names.
-fn as_transformers_has_it(message: &mut Value) {
-    let Some(map) = message.as_object_mut() else { return };
-    map.retain(|_, value| !value.is_null());
-    if let Some(reasoning) = map.get("reasoning_content").cloned() {
-        map.entry("thinking").or_insert(reasoning);
-    }
-}
-
-fn parse_tool_arguments(message: &mut Value) {
-    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
-    for call in calls.into_iter().flatten() {
-        let function = if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
-        let Some(arguments) = function.and_then(|f| f.get_mut("arguments")) else { continue };
-        let parsed = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        if let Some(parsed) = parsed.filter(Value::is_object) {
-            *arguments = parsed;
-        }
-    }
-}
-
-/// Appends `mark` and a space to the last message's text; where it comes out, the text ends.
-fn mark_end(messages: &mut Value, mark: char) -> Outcome<()> {
-    let content = messages
-        .as_array_mut()
-        .and_then(|list| list.last_mut())
-        .and_then(|message| message.get_mut("content"));
-    let text = match content {
-        Some(Value::String(text)) => Some(text),
-        Some(Value::Array(parts)) => {
-            parts.iter_mut().rev().find_map(|part| match part.get_mut("text") {
-                Some(Value::String(text)) => Some(text),
-                _ => None,
-            })
-        }
-        _ => None,
-    };
-    let text = text.ok_or_else(|| {
-        Failure::invalid("continue_final_message: the last message has no text to continue")
-    })?;
-    text.push(mark);
-    text.push(' ');
-    Ok(())
-}
-
-fn cut_at(mut text: String, mark: char) -> Outcome<String> {
-    let at = text.rfind(mark).ok_or_else(|| {
-        Failure::invalid("continue_final_message: the chat template does not show the last message")
-    })?;
-    let kept_space = text[at + mark.len_utf8()..].starts_with(' ');
-    text.truncate(at);
-    if !kept_space {
-        // The template trims contents: so must the one that is continued be.
-        text.truncate(text.trim_end().len());
-    }
-    Ok(text)
 }
 
 /// `{% generation %}` marks what an assistant wrote, for training; it prints what it encloses.
