@@ -1,5 +1,6 @@
 """A Python gRPC client without generated code: reflection, health, models, tokens, deadlines."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 
 import grpc
 import pytest
-from conftest import rpc_error_details
+from conftest import GrpcApi, rpc_error_details
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -61,6 +62,17 @@ def test_a_deadline_ends_the_call_and_frees_its_blocks(server, api):
     assert server.wait_idle()
 
 
+def test_the_name_that_a_client_gives_its_call_is_in_the_log(new_server):
+    server = new_server("--log-level", "debug", "--log-format", "json")
+    body = {"prompt": {"text": "A secret prompt"}, "sampling": {"max_tokens": 2}}
+    GrpcApi(server.grpc).call("pelton.v1.Inference", "Complete", body, metadata=[("x-request-id", "order-17")])
+    assert server.wait_idle()
+    assert server.stop() == 0
+    lines = [line for line in server.log.decode().splitlines() if "order-17" in line]
+    assert lines and all(json.loads(line)["client_request_id"] == "order-17" for line in lines), server.log
+    assert "secret" not in server.log.decode()
+
+
 @pytest.mark.skipif(shutil.which("grpcurl") is None, reason="no grpcurl on the PATH")
 def test_the_grpcurl_line_of_the_readme_works_as_printed(server):
     readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
@@ -69,5 +81,5 @@ def test_the_grpcurl_line_of_the_readme_works_as_printed(server):
     line = line.replace("127.0.0.1:8001", server.grpc)
     answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
-    assert '"finishReason": "FINISH_REASON_' in answer.stdout
+    assert re.search('"finish(_r|R)eason": "FINISH_REASON_', answer.stdout), answer.stdout
     assert '"text": ' in answer.stdout
