@@ -12,6 +12,7 @@
 #include "bench/ceilings.h"
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
+#include "bench/load_bench.h"
 #include "bench/model_work.h"
 #include "bench/random_gguf.h"
 #include "cpu/cpu_backend.h"
@@ -28,6 +29,7 @@ struct Flags {
   bool ceilings = false;
   bool kernels = false;
   bool attention = false;
+  int load_passes = 0;
   bool json = false;
   TimeBase base = TimeBase::kWall;
   int threads = 0;
@@ -150,7 +152,7 @@ StatusOr<ModelWork> read_work(const LoadOptions& options) {
   return work_of(files);
 }
 
-Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
+StatusOr<LoadOptions> load_options(const Flags& flags) {
   LoadOptions options;
   options.path = flags.model;
   options.load_format = flags.dummy ? LoadFormat::kDummy : LoadFormat::kAuto;
@@ -163,6 +165,33 @@ Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, 
   PELTON_ASSIGN_OR_RETURN(options.dummy_dtype, dtype(flags.quantization));
   PELTON_ASSIGN_OR_RETURN(options.kv_cache_dtype, dtype(flags.kv_cache_dtype));
   options.max_num_seqs = 256;
+  return options;
+}
+
+Status run_load(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
+                const Ceilings& ceiling, Json& json) {
+  PELTON_ASSIGN_OR_RETURN(const LoadOptions options, load_options(flags));
+  PELTON_ASSIGN_OR_RETURN(const LoadFigure f,
+                          measure_load(options, backend, pool, flags.load_passes));
+  const auto rate = [&](double seconds) { return 1e-9 * static_cast<double>(f.bytes) / seconds; };
+  json["load"] = {{"bytes", f.bytes},
+                  {"first_seconds", f.first},
+                  {"best_seconds", f.best},
+                  {"gb_per_s", rate(f.best)},
+                  {"of_read", rate(f.best) / ceiling.read_gb_per_s},
+                  {"reading_gb_per_s", rate(f.read)},
+                  {"fresh_memory_gb_per_s", rate(f.fresh)}};
+  if (flags.json) return absl::OkStatus();
+  fmt::print(
+      "\nloading {:.1f} MB of weights: first {:.3f} s, best {:.3f} s, {:.1f} GB/s, {:.2f} of "
+      "read;\n  alone: the file {:.1f} GB/s, fresh memory {:.1f} GB/s\n",
+      1e-6 * static_cast<double>(f.bytes), f.first, f.best, rate(f.best),
+      rate(f.best) / ceiling.read_gb_per_s, rate(f.read), rate(f.fresh));
+  return absl::OkStatus();
+}
+
+Status run_model(const Flags& flags, Backend& backend, const Ceilings& ceiling, Json& json) {
+  PELTON_ASSIGN_OR_RETURN(const LoadOptions options, load_options(flags));
   PELTON_ASSIGN_OR_RETURN(LoadedModel model, load_model(options, backend));
   const LoadFacts facts = model.facts;
   const double kv_bytes =  // of one token in all layers
@@ -230,7 +259,7 @@ void print_json(const Json& json) {
 // The engine on a card. Its ceilings and kernels are gpu_check's.
 Status run_on_card(const Flags& flags) {
 #if PELTON_WITH_CUDA
-  if (flags.kernels || flags.attention || flags.model.empty()) {
+  if (flags.kernels || flags.attention || flags.load_passes > 0 || flags.model.empty()) {
     return absl::InvalidArgumentError("on a card a model is measured; its kernels by gpu_check");
   }
   PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_cuda_backend({}));
@@ -266,7 +295,9 @@ Status run(const Flags& flags) {
   if (flags.kernels || flags.attention) {
     PELTON_RETURN_IF_ERROR(run_kernels(flags, *backend, *options.pool, ceilings.back(), json));
   }
-  if (!flags.model.empty()) {
+  if (!flags.model.empty() && flags.load_passes > 0) {
+    PELTON_RETURN_IF_ERROR(run_load(flags, *backend, *options.pool, ceilings.back(), json));
+  } else if (!flags.model.empty()) {
     PELTON_RETURN_IF_ERROR(run_model(flags, *backend, ceilings.back(), json));
   }
   if (flags.json) {
@@ -287,6 +318,9 @@ int main(int argc, char** argv) {
                "Read bandwidth and multiply-add rates (always measured)");
   app.add_flag("--kernels", flags.kernels, "Matrix products at 2048x2048 and the demo's shapes");
   app.add_flag("--attention", flags.attention, "Attention at 4,096 tokens, and of 2,048");
+  app.add_option("--load", flags.load_passes,
+                 "Load MODEL's weights so many times and measure nothing else of it")
+      ->check(CLI::Range(0, 1000));
   app.add_flag("--json", flags.json, "One JSON object instead of tables");
   app.add_option("--threads", flags.threads, "0: one for each physical core")
       ->check(CLI::Range(0, 1024));

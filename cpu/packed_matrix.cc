@@ -3,101 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
-#include "backend/quantized_blocks.h"
 #include "core/check.h"
+#include "cpu/pack_tiles.h"
 
 namespace pelton::cpu {
 namespace {
 
-template <typename T>
-void put_lane(uint8_t* lanes, int lane, T value) {
-  std::memcpy(lanes + lane * sizeof(T), &value, sizeof(T));
-}
-
-void pack_scales(DType dtype, const TileLayout& layout, const std::byte* block, int lane,
-                 uint8_t* tile) {
-  if (dtype == DType::kQ6_K) {
-    BlockQ6_K b;
-    std::memcpy(&b, block, sizeof(b));
-    put_lane(tile + layout.d, lane, b.d);
-    for (int i = 0; i < 16; ++i) put_lane(tile + layout.scales + i * kLanes, lane, b.scales[i]);
-    return;
-  }
-  uint16_t halves[2];  // every other format begins with d and, where it has one, the min
-  std::memcpy(halves, block, sizeof(halves));
-  put_lane(tile + layout.d, lane, halves[0]);
-  if (layout.min >= 0) put_lane(tile + layout.min, lane, halves[1]);
-  if (layout.scales >= 0) {
-    for (int i = 0; i < layout.block / layout.sub_block; ++i) {
-      const SubScale sub = sub_scale(reinterpret_cast<const uint8_t*>(block) + sizeof(halves), i);
-      put_lane(tile + layout.scales + i * kLanes, lane, sub.scale);
-      put_lane(tile + layout.mins + i * kLanes, lane, sub.min);
-    }
-  }
-}
-
-// Four codes at a time: a byte each.
-uint32_t quad_of(const uint8_t* codes) {
-  uint32_t quad;
-  std::memcpy(&quad, codes, sizeof(quad));
-  return quad;
-}
-
-void pack_codes(const TileLayout& layout, const uint8_t* codes, int lane, uint8_t* tile) {
-  if (layout.code_bits == 8) {
-    for (int k = 0; k < layout.block; k += 4) {
-      put_lane(tile + layout.codes + k * kLanes, lane, quad_of(codes + k) ^ 0x80808080U);
-    }
-    return;
-  }
-  constexpr uint32_t kNibbles = 0x0F0F0F0FU;
-  for (int k = 0; k < layout.block; k += 8) {
-    const uint32_t word = (quad_of(codes + k) & kNibbles) | (quad_of(codes + k + 4) & kNibbles)
-                                                                << 4;
-    put_lane(tile + layout.codes + k / 8 * 4 * kLanes, lane, word);
-  }
-  if (layout.high_bits == 0) return;
-  const int per_word = 32 / layout.high_bits;
-  for (int k = 0; k < layout.block; k += per_word) {
-    uint32_t word = 0;
-    for (int j = 0; j < per_word; ++j) {
-      word |= static_cast<uint32_t>(codes[k + j] >> 4)
-              << (8 * (j % 4) + layout.high_bits * (j / 4));
-    }
-    put_lane(tile + layout.high + k / per_word * 4 * kLanes, lane, word);
-  }
-}
-
-// One row's values [k_block * block, ..) into its lane.
-void pack_lane(DType dtype, const TileLayout& layout, const std::byte* row, int64_t cols,
-               int64_t k_block, int lane, uint8_t* tile) {
-  if (is_quantized(dtype)) {
-    const std::byte* block = row + k_block * dtype_info(dtype).block_bytes;
-    uint8_t codes[256];
-    unpack_codes(dtype, block, codes);
-    pack_scales(dtype, layout, block, lane, tile);
-    pack_codes(layout, codes, lane, tile);
-    return;
-  }
-  const int bytes = layout.code_bits / 8;
-  const int run = dtype == DType::kBF16 ? 2 : 1;  // consecutive k of a lane
-  const int64_t first = k_block * layout.block;
-  if (run == 2 && first + layout.block <= cols) {
-    for (int j = 0; j < layout.block; j += 2) {
-      std::memcpy(tile + layout.codes + (j * kLanes + lane * 2) * bytes, row + (first + j) * bytes,
-                  2 * 2);
-    }
-    return;
-  }
-  for (int j = 0; j < layout.block; ++j) {
-    const int64_t k = first + j;
-    if (k >= cols) break;
-    const int at = (j / run * kLanes + lane) * run + j % run;
-    std::memcpy(tile + layout.codes + at * bytes, row + k * bytes, bytes);
-  }
-}
+// k of a group that are packed before the next group's turn: a few lines of each row.
+constexpr int kRunK = 512;
 
 // The sources of one segment, read as one.
 struct StackedRows {
@@ -128,25 +44,57 @@ struct StackedRows {
   }
 };
 
-void pack_panels(const Segment& segment, const StackedRows& source, int64_t cols, uint8_t* tiles,
-                 int64_t begin, int64_t end) {
-  std::vector<std::byte> buffer;
-  std::vector<const std::byte*> rows;
-  for (int64_t panel = begin; panel < end; ++panel) {
-    const int groups = segment.panel_groups(panel);
-    source.fetch(panel * kPanelRows, std::min(segment.rows, (panel + 1) * kPanelRows), buffer,
-                 rows);
-    uint8_t* tile = tiles + panel * kPanelGroups * segment.k_blocks * segment.layout.bytes;
-    for (int64_t kb = 0; kb < segment.k_blocks; ++kb) {
-      for (int g = 0; g < groups; ++g, tile += segment.layout.bytes) {
-        for (int lane = 0; lane < kLanes; ++lane) {
-          const size_t row = g * kLanes + lane;
-          if (row >= rows.size()) break;  // fresh memory is zero
-          pack_lane(segment.dtype, segment.layout, rows[row], cols, kb, lane, tile);
-        }
-      }
-    }
+// What a worker keeps from one panel to the next.
+struct PackScratch {
+  std::vector<std::byte> rows;  // of sources that are not mapped
+  std::vector<const std::byte*> row;
+  std::vector<std::byte> no_row;  // zeros: a last group's missing rows
+  std::vector<std::byte> tails;   // [kPanelRows] k-blocks of rows that end within one
+};
+
+// `count` k-blocks of a panel's rows, the first of them `offset` bytes into each row.
+void pack_run(const Segment& segment, const std::vector<const std::byte*>& row, int64_t offset,
+              int64_t count, uint8_t* tiles) {
+  const int64_t groups = static_cast<int64_t>(row.size()) / kLanes;
+  for (int64_t g = 0; g < groups; ++g) {
+    std::array<const std::byte*, kLanes> rows;
+    for (int lane = 0; lane < kLanes; ++lane) rows[lane] = row[g * kLanes + lane] + offset;
+    PackTilesArgs args;
+    args.rows = rows.data();
+    args.row_step = tile_file_bytes(segment.dtype);
+    args.count = count;
+    args.tile = tiles + g * segment.layout.bytes;
+    args.tile_stride = groups * segment.layout.bytes;
+    pack_tiles_of(segment.dtype)(args);
   }
+}
+
+void pack_panel(const Segment& segment, const StackedRows& source, int64_t cols, int64_t panel,
+                PackScratch& scratch, uint8_t* tiles) {
+  const int groups = segment.panel_groups(panel);
+  const int64_t row_bytes = dtype_bytes(segment.dtype, cols);
+  source.fetch(panel * kPanelRows, std::min(segment.rows, (panel + 1) * kPanelRows), scratch.rows,
+               scratch.row);
+  if (scratch.row.size() % kLanes != 0) {
+    scratch.no_row.resize(row_bytes);
+    scratch.row.resize(groups * kLanes, scratch.no_row.data());
+  }
+  const int64_t step = tile_file_bytes(segment.dtype);
+  const int64_t stride = int64_t{groups} * segment.layout.bytes;
+  const int64_t whole = cols / segment.layout.block;
+  const int64_t run = std::max(1, kRunK / segment.layout.block);
+  for (int64_t k = 0; k < whole; k += run) {
+    pack_run(segment, scratch.row, k * step, std::min(run, whole - k), tiles + k * stride);
+  }
+  if (whole == segment.k_blocks) return;
+  scratch.tails.assign(scratch.row.size() * step, std::byte{0});
+  std::byte* tail = scratch.tails.data();
+  for (const std::byte*& row : scratch.row) {
+    std::memcpy(tail, row + whole * step, row_bytes - whole * step);
+    row = tail;
+    tail += step;
+  }
+  pack_run(segment, scratch.row, 0, 1, tiles + whole * stride);
 }
 
 }  // namespace
@@ -176,9 +124,14 @@ StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::pack(
     PELTON_ASSIGN_OR_RETURN(Piece piece, arena.allocate(bytes));
     segment.tiles = piece.data;
     matrix->pieces_.push_back(piece);
+    const int64_t grain = 4;
     const int64_t panels = (segment.groups() + kPanelGroups - 1) / kPanelGroups;
-    pool.run(panels, 4, [&](int64_t begin, int64_t end, int) {
-      pack_panels(segment, stack, matrix->cols_, piece.data, begin, end);
+    const int64_t panel_bytes = kPanelGroups * segment.k_blocks * segment.layout.bytes;
+    pool.run(panels, grain, [&](int64_t begin, int64_t end, int) {
+      PackScratch scratch;
+      for (int64_t panel = begin; panel < end; ++panel) {
+        pack_panel(segment, stack, matrix->cols_, panel, scratch, piece.data + panel * panel_bytes);
+      }
     });
     matrix->rows_ += segment.rows;
     matrix->bytes_ += bytes;
