@@ -220,6 +220,18 @@ void Attention::run_whole(const Work& work, const Item& item, const AttentionArg
 }
 
 template <typename SetKeys>
+void Attention::set_next(const Work& work, const Item& item, const Item& next,
+                         const SetKeys& set_keys, AttentionArgs& args) const {
+  const AttentionBlock& block = blocks_[next.block];
+  AttentionArgs other;
+  set_keys(block, other);
+  args.next_keys = other.keys;
+  args.next_block_table = other.block_table;
+  args.next_shift = (next.first - (item.last - 1)) * kSplitTokens;
+  args.next_end = std::min(next.last * kSplitTokens, work.plan->batch.seq_lens[block.seq]);
+}
+
+template <typename SetKeys>
 void Attention::run_items(const Work& work, const SetKeys& set_keys) {
   plan_items(work);
   const int stride = round_up(work.args.head_dim, kLanes);
@@ -241,6 +253,7 @@ void Attention::run_items(const Work& work, const SetKeys& set_keys) {
       args.end = rows.end;
       args.rows = block.rows;
       set_keys(block, args);
+      if (work.causal && i + 1 < count) set_next(work, items_[i], items_[i + 1], set_keys, args);
       if (items_[i].piece < 0) {
         run_whole(work, items_[i], args, worker);
       } else {

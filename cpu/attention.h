@@ -49,6 +49,10 @@ class Attention {
   // Rows, ranges and pointers of one block; `args.keys` and the block table are set by the caller.
   void fill_rows(const Work& work, const AttentionBlock& block, BlockRows& rows) const;
   // set_keys(block, args) points the arguments at the block's keys.
+  // Tells the arguments of `item` what comes after it.
+  template <typename SetKeys>
+  void set_next(const Work& work, const Item& item, const Item& next, const SetKeys& set_keys,
+                AttentionArgs& args) const;
   template <typename SetKeys>
   void run_items(const Work& work, const SetKeys& set_keys);
   void run_whole(const Work& work, const Item& item, const AttentionArgs& args, int worker);

@@ -48,10 +48,15 @@ PELTON_INLINE const uint8_t* block_of(const AttentionArgs& a, int position) {
   return a.keys + static_cast<int64_t>(a.block_table[position / a.block_size]) * a.block_bytes;
 }
 
-// Bytes from the block of `position` to that a split further on; 0: that is not wanted.
+// Bytes from the block of `position` to what is wanted after it, a split further on or in the next
+// call; 0: nothing is.
 PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work, int position) {
   const int next = position + kSplitTokens;
-  return next < work.prefetch_end ? block_of(a, next) - block_of(a, position) : 0;
+  if (next < work.prefetch_end) return block_of(a, next) - block_of(a, position);
+  const int beyond = position + a.next_shift;
+  if (beyond >= a.next_end) return 0;
+  const int64_t block = a.next_block_table[beyond / a.block_size];
+  return a.next_keys + block * a.block_bytes - block_of(a, position);
 }
 
 // Brings to the second-level cache what stands `ahead` bytes after vector v of a row: once a line.

@@ -73,6 +73,12 @@ struct AttentionArgs {
   float scale = 0;
   float softcap = 0;
   bool apart = false;  // attend: each split adds to states of its own, [splits][rows]
+  // What will be attended to afterwards, fetched while the last split is worked on: position p of
+  // it goes for p + next_shift, up to next_end.
+  const uint8_t* next_keys = nullptr;
+  const int32_t* next_block_table = nullptr;
+  int next_shift = 0;
+  int next_end = 0;
 };
 // A row's softmax so far: weights relative to exp(max). sum 0: nothing seen yet.
 struct AttentionState {
