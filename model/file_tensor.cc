@@ -79,8 +79,13 @@ void FileTensor::read_rows(int64_t begin, int64_t end, void* out) const {
                   static_cast<size_t>(row_bytes()));
     }
   } else {
-    std::memcpy(bytes, layout_.data.data() + file_row(begin) * row_bytes(),
-                static_cast<size_t>((end - begin) * row_bytes()));
+    const auto part = layout_.data.subspan(static_cast<size_t>(file_row(begin) * row_bytes()),
+                                           static_cast<size_t>((end - begin) * row_bytes()));
+    if (layout_.file != nullptr) {
+      layout_.file->read(part, out);
+    } else {
+      std::memcpy(bytes, part.data(), part.size());
+    }
   }
 }
 
@@ -96,7 +101,7 @@ const void* FileTensor::mapped() const {
 }
 
 void FileTensor::release() const {
-  if (layout_.in_mapped_file) drop_resident_pages(layout_.data);
+  if (layout_.file != nullptr) drop_resident_pages(layout_.data);
 }
 
 }  // namespace pelton

@@ -9,6 +9,8 @@
 
 namespace pelton {
 
+class MappedFile;
+
 // Where the canonical rows are inside the file's tensor.
 struct FileLayout {
   std::span<const std::byte> data;  // the file's whole tensor
@@ -17,7 +19,7 @@ struct FileLayout {
   int64_t first_row = 0;            // of this part among them
   int head_dim = 0;                 // of the pairs that interleaved_rope undoes
   TensorTransform transform;
-  bool in_mapped_file = false;  // data may be dropped from memory and read again
+  const MappedFile* file = nullptr;  // that holds data, and outlives the tensor; null: memory does
 };
 
 class FileTensor final : public WeightTensor {

@@ -23,13 +23,13 @@ struct StoredTensor {
   std::string_view dtype_name;
   std::span<const int64_t> shape;
   std::span<const std::byte> data;
+  const MappedFile* file = nullptr;  // that holds the data
 };
 
 struct StoredFile {
   std::function<std::optional<StoredTensor>(std::string_view)> find;
   std::vector<std::string_view> names;
   const FormatMap* map = nullptr;
-  bool in_mapped_file = true;
 };
 
 Status tensor_error(absl::StatusCode code, std::string_view name, std::string_view why) {
@@ -141,7 +141,7 @@ class Resolver {
                          .first_row = 0,
                          .head_dim = config_.head_dim,
                          .transform = source.transform,
-                         .in_mapped_file = file_.in_mapped_file};
+                         .file = stored.file};
     if (source.transform.fused_part >= 0) {
       std::tie(layout.file_rows, layout.first_row) =
           fused_rows(config_, source.transform.fused_part);
@@ -226,7 +226,8 @@ StatusOr<std::unique_ptr<WeightSource>> open_weights(std::shared_ptr<const Safet
   stored.find = [model = file.get()](std::string_view name) -> std::optional<StoredTensor> {
     const SafetensorsTensor* found = model->find(name);
     if (found == nullptr) return std::nullopt;
-    return StoredTensor{found->dtype, found->dtype_name, found->shape, found->data};
+    return StoredTensor{found->dtype, found->dtype_name, found->shape, found->data,
+                        model->file_of(*found)};
   };
   return open_stored(stored, row, config, shard, file);
 }
@@ -236,12 +237,12 @@ StatusOr<std::unique_ptr<WeightSource>> open_weights(std::shared_ptr<const GgufF
   const Architecture* row = find_architecture(config.architecture);
   StoredFile stored;
   if (row != nullptr) stored.map = &row->gguf;
-  stored.in_mapped_file = file->is_mapped();
   for (const GgufTensor& tensor : file->tensors()) stored.names.push_back(tensor.name);
   stored.find = [model = file.get()](std::string_view name) -> std::optional<StoredTensor> {
     const GgufTensor* found = model->find_tensor(name);
     if (found == nullptr) return std::nullopt;
-    return StoredTensor{found->dtype, dtype_info(found->dtype).name, found->shape, found->data};
+    return StoredTensor{found->dtype, dtype_info(found->dtype).name, found->shape, found->data,
+                        model->mapped_file()};
   };
   return open_stored(stored, row, config, shard, file);
 }

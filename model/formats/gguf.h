@@ -71,7 +71,8 @@ class GgufFile {
   static StatusOr<std::shared_ptr<const GgufFile>> parse(std::span<const std::byte> bytes);
 
   uint32_t version() const { return version_; }
-  bool is_mapped() const { return file_.has_value(); }  // from open(), not from parse()
+  // What holds the tensors' data; null: the bytes given to parse().
+  const MappedFile* mapped_file() const { return file_ ? &*file_ : nullptr; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* find_tensor(std::string_view name) const;          // null: absent
   const GgufValue* find(std::string_view key) const;                   // null: absent

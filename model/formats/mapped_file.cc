@@ -8,11 +8,17 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <system_error>
 #include <utility>
 
+#include "core/check.h"
+
 namespace pelton {
 namespace {
+
+// Descriptors are scarce (often 1,024 a process): from here on none is kept.
+constexpr int kMaxKeptDescriptor = 256;
 
 Status os_error(const std::string& path, int error) {
   const std::string message = fmt::format("{}: {}", path, std::system_category().message(error));
@@ -59,23 +65,41 @@ StatusOr<MappedFile> MappedFile::open(const std::string& path) {
   mapped.data_ = static_cast<const std::byte*>(data);
   mapped.size_ = file.size;
   mapped.path_ = path;
+  if (file.fd < kMaxKeptDescriptor) mapped.fd_ = std::exchange(file.fd, -1);
   return mapped;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
+      fd_(std::exchange(other.fd_, -1)),
       path_(std::move(other.path_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (fd_ >= 0) close(fd_);
+}
+
+void MappedFile::read(std::span<const std::byte> part, void* out) const {
+  PELTON_CHECK(data_ <= part.data() && part.data() + part.size() <= data_ + size_,
+               "a part of another file");
+  auto* to = static_cast<std::byte*>(out);
+  while (fd_ >= 0 && !part.empty()) {
+    const ssize_t got = pread(fd_, to, part.size(), part.data() - data_);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    part = part.subspan(static_cast<size_t>(got));
+    to += got;
+  }
+  if (!part.empty()) std::memcpy(to, part.data(), part.size());
 }
 
 void drop_resident_pages(std::span<const std::byte> bytes) {

@@ -22,6 +22,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Copies `part` of bytes() to `out` by reading the file: where a part is wanted once, that costs
+  // less than mapping its pages, and none of them stays. Through the mapping where it fails.
+  void read(std::span<const std::byte> part, void* out) const;
   const std::string& path() const { return path_; }
 
  private:
@@ -29,6 +32,7 @@ class MappedFile {
 
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int fd_ = -1;  // -1: not kept open
   std::string path_;
 };
 

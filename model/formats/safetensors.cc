@@ -278,6 +278,16 @@ StatusOr<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::open(const s
   return model;
 }
 
+const MappedFile* SafetensorsModel::file_of(const SafetensorsTensor& tensor) const {
+  if (tensor.data.empty()) return nullptr;
+  const auto holds = [&](const MappedFile& file) {
+    return file.bytes().data() <= tensor.data.data() &&
+           tensor.data.data() < file.bytes().data() + file.bytes().size();
+  };
+  const auto found = std::ranges::find_if(files_, holds);
+  return found == files_.end() ? nullptr : &*found;
+}
+
 const SafetensorsTensor* SafetensorsModel::find(std::string_view name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &tensors_[found->second];

@@ -37,7 +37,8 @@ class SafetensorsModel {
   static StatusOr<std::shared_ptr<const SafetensorsModel>> open(const std::string& path);
 
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
-  const SafetensorsTensor* find(std::string_view name) const;  // null: absent
+  const SafetensorsTensor* find(std::string_view name) const;        // null: absent
+  const MappedFile* file_of(const SafetensorsTensor& tensor) const;  // null: it has no data
 
  private:
   SafetensorsModel() = default;

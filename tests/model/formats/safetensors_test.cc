@@ -49,6 +49,7 @@ TEST_CASE("a safetensors file gives back what was written") {
   CHECK((*model)->find("b")->dtype == DType::kBF16);
   CHECK((*model)->find("scalar")->shape.empty());
   CHECK((*model)->find("none")->data.empty());
+  CHECK((*model)->file_of(*(*model)->find("none")) == nullptr);
   CHECK((*model)->find("mask")->dtype == std::nullopt);
   CHECK((*model)->find("mask")->dtype_name == "BOOL");
   CHECK((*model)->find("absent") == nullptr);
@@ -129,6 +130,12 @@ TEST_CASE("shards are joined by their index") {
   REQUIRE(model.ok());
   CHECK((*model)->find("a") != nullptr);
   CHECK((*model)->find("b")->shape == std::vector<int64_t>{6});
+  for (const SafetensorsTensor& tensor : (*model)->tensors()) {
+    std::vector<float> values(kSix.size());
+    REQUIRE((*model)->file_of(tensor) != nullptr);
+    (*model)->file_of(tensor)->read(tensor.data, values.data());
+    CHECK(values == kSix);
+  }
 
   check_invalid(open(R"("a": "m-2.safetensors", "b": "m-1.safetensors")").status(),
                 "not in its shard");
