@@ -18,6 +18,7 @@
 #include "cuda/kv_cache.h"
 #include "cuda/library_gemm.h"
 #include "cuda/packed_matrix.h"
+#include "cuda/step_clock.h"
 #include "cuda/step_graphs.h"
 #include "cuda/step_plan.h"
 

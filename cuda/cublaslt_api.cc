@@ -1,6 +1,7 @@
 #include "cuda/cublaslt_api.h"
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 namespace pelton::cuda {
 namespace {
@@ -27,21 +28,26 @@ bool find_all(void* library, CublasLt& out) {
          find(library, "cublasLtMatmul", out.Matmul);
 }
 
-StatusOr<CublasLt> open() {
-  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
+}  // namespace
+
+StatusOr<CublasLt> open_cublaslt(std::span<const char* const> names) {
+  std::string looked_for;
+  for (const char* name : names) {
     void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     CublasLt out{};
     if (library != nullptr && find_all(library, out)) return out;  // stays open for good
+    if (name != nullptr) looked_for += (looked_for.empty() ? "" : " nor ") + std::string(name);
   }
   return absl::FailedPreconditionError(
-      "cuBLASLt is not installed: neither libcublasLt.so.13 nor libcublasLt.so.12 is found, or it "
-      "lacks a function");
+      fmt::format("cuBLASLt is not installed: neither {} is found, or it lacks a function "
+                  "(--batch-invariant needs none)",
+                  looked_for));
 }
 
-}  // namespace
-
 StatusOr<const CublasLt*> open_cublaslt() {
-  static const StatusOr<CublasLt> library = open();
+  // null: this program, should it have the library linked in.
+  static constexpr const char* kNames[] = {nullptr, "libcublasLt.so.13", "libcublasLt.so.12"};
+  static const StatusOr<CublasLt> library = open_cublaslt(kNames);
   if (!library.ok()) return library.status();
   return &*library;
 }

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "core/status.h"
@@ -65,6 +66,8 @@ struct CublasLt {
                 size_t workspace_bytes, cudaStream_t stream);
 };
 
+// The first of these files that has all functions; null: this program itself.
+StatusOr<CublasLt> open_cublaslt(std::span<const char* const> names);
 // The installed library, opened once. FAILED_PRECONDITION names the files that were looked for.
 StatusOr<const CublasLt*> open_cublaslt();
 

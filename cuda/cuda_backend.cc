@@ -82,10 +82,7 @@ Status CudaBackend::open() {
 }
 
 Status CudaBackend::open_library(const cudaDeviceProp& card) {
-  const CublasLt* library = options_.cublaslt;
-  if (library == nullptr) {
-    PELTON_ASSIGN_OR_RETURN(library, open_cublaslt());
-  }
+  PELTON_ASSIGN_OR_RETURN(const CublasLt* library, open_cublaslt());
   const std::string file =
       options_.cache_folder.empty()
           ? ""
@@ -115,11 +112,7 @@ StatusOr<std::unique_ptr<Buffer>> CudaBackend::allocate(int64_t bytes) {
 
 StatusOr<std::unique_ptr<Buffer>> CudaBackend::upload(std::span<const std::byte> host) {
   PELTON_ASSIGN_OR_RETURN(DevicePiece piece, arena_->allocate(static_cast<int64_t>(host.size())));
-  if (!host.empty()) {
-    PELTON_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(piece.data(), host.data(), host.size(),
-                                                cudaMemcpyHostToDevice, stream_.get()),
-                                "copying to the card");
-  }
+  PELTON_RETURN_IF_ERROR(loader_->upload(host, piece.data()));
   return std::make_unique<DeviceBuffer>(std::move(piece));
 }
 
@@ -140,11 +133,7 @@ StatusOr<std::unique_ptr<RopeTable>> CudaBackend::make_rope(const RopeSpec& spec
   const std::vector<float> values = rope_values(spec);
   PELTON_ASSIGN_OR_RETURN(DevicePiece piece,
                           arena_->allocate(static_cast<int64_t>(values.size()) * 4));
-  if (!values.empty()) {
-    PELTON_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(piece.data(), values.data(), values.size() * 4,
-                                                cudaMemcpyHostToDevice, stream_.get()),
-                                "copying rotary embeddings to the card");
-  }
+  PELTON_RETURN_IF_ERROR(loader_->upload(std::as_bytes(std::span(values)), piece.data()));
   return std::make_unique<CudaRopeTable>(
       std::move(piece), static_cast<int>(2 * spec.inverse_frequencies.size()), spec.interleaved);
 }
@@ -191,6 +180,9 @@ StatusOr<const StepPlan*> CudaBackend::prepare(const Batch& batch, const KvGeome
 bool CudaBackend::begin_forward(const StepPlan& plan) {
   if (!failure_.ok()) return false;
   const int recorded = plan_of(plan).recorded_seqs;
+  if (options_.step_clock != nullptr && !recording_) {
+    note(options_.step_clock->begin(stream_.get()));
+  }
   if (recorded == 0) return true;
   if (recording_) {
     note(graphs_->begin_recording(recorded));
@@ -202,18 +194,22 @@ bool CudaBackend::begin_forward(const StepPlan& plan) {
 
 Status CudaBackend::end_forward() {
   note(graphs_->end_recording());
+  if (options_.step_clock != nullptr && !recording_) {
+    note(options_.step_clock->end(stream_.get()));
+  }
   return failure_;
 }
 
 Status CudaBackend::sample(const Tensor& logits, std::span<const SampleRow> rows) {
   PELTON_RETURN_IF_ERROR(failure_);
-  return keep(sampler_->sample(logits, rows));
+  return keep(sampler_->sample(logits, rows, options_.step_clock.get()));
 }
 
 StatusOr<std::vector<SampledToken>> CudaBackend::collect() {
   PELTON_RETURN_IF_ERROR(failure_);
   auto tokens = sampler_->collect();
   if (!tokens.ok()) note(tokens.status());
+  if (tokens.ok() && options_.step_clock != nullptr) note(options_.step_clock->collect());
   return tokens;
 }
 

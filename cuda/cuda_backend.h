@@ -12,7 +12,7 @@
 namespace pelton {
 
 namespace cuda {
-struct CublasLt;
+class StepClock;
 }
 
 struct CudaOptions {
@@ -24,9 +24,10 @@ struct CudaOptions {
   // nowhere.
   std::string cache_folder;
   bool graphs = true;  // decode steps are recorded at start and replayed
+  // Measures each step on the card; null: nothing does.
+  std::shared_ptr<cuda::StepClock> step_clock;
   // For tests: each allocation is the runtime's own, so that it can be fenced and poisoned.
   bool separate_allocations = false;
-  const cuda::CublasLt* cublaslt = nullptr;  // null: the installed library
 };
 
 // What this machine lacks for the backend: FAILED_PRECONDITION that names the driver, the card or

@@ -128,7 +128,8 @@ Status DeviceSampler::write_tasks(std::span<const SampleRow> rows, int vocab,
                      "sampling");
 }
 
-Status DeviceSampler::sample(const Tensor& logits, std::span<const SampleRow> rows) {
+Status DeviceSampler::sample(const Tensor& logits, std::span<const SampleRow> rows,
+                             StepClock* clock) {
   num_rows_ = 0;
   logprobs_.clear();
   if (rows.empty()) return Status();
@@ -150,6 +151,7 @@ Status DeviceSampler::sample(const Tensor& logits, std::span<const SampleRow> ro
   params.top = reinterpret_cast<TopLogprob*>(output_.data() + layout_.top);
   params.workspace = work_.data();
   PELTON_RETURN_IF_CUDA_ERROR(sample_tokens(params, stream_), "sampling");
+  if (clock != nullptr) PELTON_RETURN_IF_ERROR(clock->end(stream_));
   const int64_t bytes =
       params.max_top > 0
           ? layout_.top + int64_t{count} * params.max_top * static_cast<int64_t>(sizeof(TopLogprob))

@@ -11,6 +11,7 @@
 #include "cuda/device_arena.h"
 #include "cuda/handles.h"
 #include "cuda/kernels/sample_tokens.h"
+#include "cuda/step_clock.h"
 
 namespace pelton::cuda {
 
@@ -21,8 +22,8 @@ class DeviceSampler {
   Status reserve(int max_rows, int vocab);
   void seal() { sealed_ = true; }
 
-  // logits [R, V] f32 device
-  Status sample(const Tensor& logits, std::span<const SampleRow> rows);
+  // logits [R, V] f32 device. `clock`, if any, is told the end of the step's kernels.
+  Status sample(const Tensor& logits, std::span<const SampleRow> rows, StepClock* clock = nullptr);
   // Waits for the last sample() alone; gives its results once.
   StatusOr<std::vector<SampledToken>> collect();
 

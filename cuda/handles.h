@@ -56,6 +56,12 @@ inline StatusOr<Event> make_event() {
   return Event(event);
 }
 
+inline StatusOr<Event> make_timing_event() {
+  cudaEvent_t event = nullptr;
+  PELTON_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "creating an event");
+  return Event(event);
+}
+
 // Page-locked host memory: what copies read and write while the host goes on.
 class Pinned {
  public:

@@ -58,12 +58,6 @@ class Layouts {
   const CublasLt& library_;
 };
 
-StatusOr<Event> make_timing_event() {
-  cudaEvent_t event = nullptr;
-  PELTON_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "creating an event");
-  return Event(event);
-}
-
 std::string to_hex(const cublaslt::Algorithm& algorithm) {
   std::string out;
   for (const uint64_t word : algorithm.data) out += fmt::format("{:016x}", word);

@@ -48,6 +48,8 @@ class RowWalk {
 
 namespace {
 
+constexpr int64_t kVectorBufferBytes = int64_t{1} << 20;
+
 std::optional<StoredAs> stored_as(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -104,6 +106,7 @@ StatusOr<std::unique_ptr<WeightLoader>> WeightLoader::make(std::shared_ptr<Devic
       new WeightLoader(std::move(arena), type, compute, buffer_bytes));
   PELTON_ASSIGN_OR_RETURN(loader->stream_, make_stream());
   PELTON_ASSIGN_OR_RETURN(loader->order_, make_event());
+  PELTON_ASSIGN_OR_RETURN(loader->vectors_free_, make_event());
   for (Half& half : loader->halves_) {
     PELTON_ASSIGN_OR_RETURN(half.free, make_event());
   }
@@ -134,6 +137,54 @@ Status WeightLoader::finish() {
     half.used = false;
     half.host = Pinned();
     half.device.reset();
+  }
+  vectors_ = Pinned();
+  vectors_used_ = 0;
+  return Status();
+}
+
+// What used this memory before may still run.
+Status WeightLoader::begin() {
+  PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(order_.get(), compute_), "loading weights");
+  return cuda_status(cudaStreamWaitEvent(stream_.get(), order_.get(), 0), "loading weights");
+}
+
+Status WeightLoader::end() {
+  PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(order_.get(), stream_.get()), "loading weights");
+  return cuda_status(cudaStreamWaitEvent(compute_, order_.get(), 0), "loading weights");
+}
+
+// Not from the caller's memory: a copy out of memory that is not pinned may make the host wait for
+// the stream.
+Status WeightLoader::upload(std::span<const std::byte> host, std::byte* device) {
+  if (host.empty()) return Status();
+  if (vectors_.data() == nullptr) {
+    PELTON_ASSIGN_OR_RETURN(vectors_, Pinned::make(kVectorBufferBytes));
+  }
+  PELTON_RETURN_IF_ERROR(begin());
+  Status status = copy_vector(host, device);
+  if (status.ok()) status = end();
+  if (!status.ok()) cudaStreamSynchronize(stream_.get());  // before the memory goes back
+  return status;
+}
+
+Status WeightLoader::copy_vector(std::span<const std::byte> host, std::byte* device) {
+  for (size_t done = 0; done < host.size();) {
+    if (vectors_used_ == vectors_.bytes()) {
+      PELTON_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(vectors_free_.get()), "loading vectors");
+      vectors_used_ = 0;
+    }
+    const size_t part =
+        std::min(host.size() - done, static_cast<size_t>(vectors_.bytes() - vectors_used_));
+    std::byte* staged = vectors_.data() + vectors_used_;
+    std::copy_n(host.data() + done, part, staged);
+    PELTON_RETURN_IF_CUDA_ERROR(
+        cudaMemcpyAsync(device + done, staged, part, cudaMemcpyHostToDevice, stream_.get()),
+        "copying vectors to the card");
+    PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(vectors_free_.get(), stream_.get()),
+                                "loading vectors");
+    vectors_used_ += static_cast<int64_t>(part);
+    done += part;
   }
   return Status();
 }
@@ -166,20 +217,12 @@ StatusOr<std::unique_ptr<PackedMatrix>> WeightLoader::pack(
     PELTON_ASSIGN_OR_RETURN(segment.data,
                             arena_->allocate(packed_bytes(segment.format, segment.rows, cols)));
   }
-  // What used this memory before may still run.
-  PELTON_RETURN_IF_CUDA_ERROR(cudaEventRecord(order_.get(), compute_), "loading weights");
-  PELTON_RETURN_IF_CUDA_ERROR(cudaStreamWaitEvent(stream_.get(), order_.get(), 0),
-                              "loading weights");
+  PELTON_RETURN_IF_ERROR(begin());
   Status status;
   for (size_t i = 0; i < segments.size() && status.ok(); ++i) {
     status = load(runs[i], segments[i], cols);
   }
-  if (status.ok()) {
-    status = cuda_status(cudaEventRecord(order_.get(), stream_.get()), "loading weights");
-  }
-  if (status.ok()) {
-    status = cuda_status(cudaStreamWaitEvent(compute_, order_.get(), 0), "loading weights");
-  }
+  if (status.ok()) status = end();
   if (!status.ok()) {
     cudaStreamSynchronize(stream_.get());  // before the memory goes back
     return status;

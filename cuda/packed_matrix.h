@@ -1,5 +1,6 @@
 // A weight matrix as kernels want it on the card, and the way there: rows are read from the file
-// into pinned memory, copied and repacked while the next ones are read. One thread at a time.
+// into pinned memory, copied and repacked while the next ones are read, of this tensor or of the
+// next. One thread at a time.
 #pragma once
 
 #include <memory>
@@ -41,7 +42,8 @@ class PackedMatrix final : public Matrix {
   std::vector<Segment> segments_;
 };
 
-// Streams weights to the card through two pinned buffers on a stream of its own.
+// Streams weights to the card through two pinned buffers on a stream of its own, and vectors
+// through a third. The host waits for the card only where it is two buffers ahead.
 class WeightLoader {
  public:
   // `compute` is the stream that uses the weights and whatever used their memory before.
@@ -49,6 +51,8 @@ class WeightLoader {
                                                       ElementType type, cudaStream_t compute,
                                                       int64_t buffer_bytes);
   StatusOr<std::unique_ptr<PackedMatrix>> pack(std::span<const RowSource* const> sources);
+  // Copies the bytes as they are; `host` is free again when this returns.
+  Status upload(std::span<const std::byte> host, std::byte* device);
   // Gives the buffers back, once everything is loaded; the next pack() takes them again.
   Status finish();
 
@@ -62,6 +66,10 @@ class WeightLoader {
   WeightLoader(std::shared_ptr<DeviceArena> arena, ElementType type, cudaStream_t compute,
                int64_t buffer_bytes);
   Status take_buffers(int64_t bytes);
+  Status copy_vector(std::span<const std::byte> host, std::byte* device);
+  // The loading stream goes on after what the compute stream was given, and the other way round.
+  Status begin();
+  Status end();
   // Up to `wanted` of the next rows into a device buffer; how many. Random ones are made there.
   StatusOr<int64_t> copy_rows(RowWalk& walk, int64_t row_bytes, int64_t wanted, const Half& half);
   StatusOr<int64_t> make_random(RowWalk& walk, const StoredAs& stored, int64_t cols, int64_t wanted,
@@ -78,6 +86,9 @@ class WeightLoader {
   Event order_;
   Half halves_[2];
   int next_ = 0;
+  Pinned vectors_;  // filled from the front; from the start again once the card has read it all
+  int64_t vectors_used_ = 0;
+  Event vectors_free_;
 };
 
 }  // namespace pelton::cuda

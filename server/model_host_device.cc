@@ -2,12 +2,12 @@
 #include "server/model_host_device.h"
 
 #include <cstdlib>
-#include <filesystem>
 
 #include "core/dtype.h"
 #include "cpu/cpu_backend.h"
 #if PELTON_WITH_CUDA
 #include "cuda/cuda_backend.h"
+#include "server/cache_folder.h"
 #endif
 
 namespace pelton {
@@ -30,13 +30,7 @@ CudaOptions cuda_options(const Options& options) {
   cuda.activations = options.dtype == "f16" ? DType::kF16 : DType::kBF16;
   cuda.batch_invariant = options.batch_invariant;
   cuda.graphs = !options.enforce_eager;
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  if (cache != nullptr || home != nullptr) {
-    const auto root =
-        cache != nullptr ? std::filesystem::path(cache) : std::filesystem::path(home) / ".cache";
-    cuda.cache_folder = (root / "pelton").string();
-  }
+  cuda.cache_folder = cache_folder(std::getenv("XDG_CACHE_HOME"), std::getenv("HOME"));
   return cuda;
 }
 #endif

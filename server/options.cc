@@ -39,7 +39,7 @@ constexpr std::array kSettings = {
     Setting{{"cpu-pin", ConfigType::kBool, "false", "Model", "Keep each CPU compute thread on a core of its own: for a machine that does nothing else."}, &Options::cpu_pin},
     Setting{{"cpu-isa", kChoice, "auto", "Model", "Instruction set of the CPU kernels; auto takes the best this machine has.", 0, 0, "auto|scalar|avx2|avx512|neon"}, &Options::cpu_isa},
     Setting{{"activations", kChoice, "int8", "Model", "How the CPU's matrix products see activations: int8 rounds them to 8 bits over weights in block formats and to bf16 over BF16 weights; f32 is the reference.", 0, 0, "int8|f32"}, &Options::activations},
-    Setting{{"batch-invariant", ConfigType::kBool, "true", "Model", "On a GPU: an answer depends on its request alone, to the bit. Without it kernels may be tuned to the number of tokens in a step."}, &Options::batch_invariant},
+    Setting{{"batch-invariant", ConfigType::kBool, "true", "Model", "On a GPU: an answer depends on its request alone, to the bit. Without it kernels are tuned to the number of tokens in a step, and the choices measured at the first start are kept in $XDG_CACHE_HOME/pelton (else ~/.cache/pelton)."}, &Options::batch_invariant},
     Setting{{"enforce-eager", ConfigType::kBool, "false", "Model", "On a GPU: decode steps are launched kernel by kernel, not recorded at start and replayed."}, &Options::enforce_eager},
 
     Setting{{"http", kText, "127.0.0.1:8000", "Listening", "Address of the HTTP gateway; port 0 takes a free one."}, &Options::http},

@@ -1,9 +1,15 @@
-#include "cuda/emulator/cublaslt.h"
+// cuBLASLt's matrix product in float32, as far as Pelton calls it: column-major, A transposed or
+// not, bf16, f16 and f32 data. Under the library's own names and ABI, where a program that opens
+// the library finds them. An attribute that is not emulated is refused. Thread-safe.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <library_types.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 
@@ -12,6 +18,17 @@
 
 namespace pelton::cuda::emulator {
 namespace {
+
+struct LtAlgorithm {  // cublasLtMatmulAlgo_t
+  uint64_t data[8];
+};
+struct LtHeuristic {  // cublasLtMatmulHeuristicResult_t
+  LtAlgorithm algorithm;
+  size_t workspace_bytes;
+  int state;
+  float waves;
+  int reserved[4];
+};
 
 // cublasStatus_t
 constexpr int kSuccess = 0, kNotInitialized = 1, kInvalidValue = 7, kExecutionFailed = 13,
@@ -133,24 +150,26 @@ bool exists(void* object) {
 
 }  // namespace
 
-size_t lt_version() {
+extern "C" {
+
+size_t cublasLtGetVersion() {
   return 130100;
 }
-int lt_create(void** handle) {
+int cublasLtCreate(void** handle) {
   return make("cublasLtCreate", handle, Handle{});
 }
-int lt_destroy(void* handle) {
+int cublasLtDestroy(void* handle) {
   return drop<Handle>("cublasLtDestroy", handle);
 }
 
-int lt_desc_create(void** desc, int compute_type, cudaDataType scale_type) {
+int cublasLtMatmulDescCreate(void** desc, int compute_type, cudaDataType scale_type) {
   if (compute_type != kCompute32F || scale_type != CUDA_R_32F) return kNotSupported;
   return make("cublasLtMatmulDescCreate", desc, Desc{});
 }
-int lt_desc_destroy(void* desc) {
+int cublasLtMatmulDescDestroy(void* desc) {
   return drop<Desc>("cublasLtMatmulDescDestroy", desc);
 }
-int lt_desc_set(void* desc, int attribute, const void* value, size_t bytes) {
+int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value, size_t bytes) {
   const Call call("cublasLtMatmulDescSetAttribute");
   if (call.failed() || !exists(desc) || bytes != sizeof(int32_t)) return kInvalidValue;
   int32_t operation = 0;
@@ -163,22 +182,24 @@ int lt_desc_set(void* desc, int attribute, const void* value, size_t bytes) {
   return attribute == 4 && operation == 0 ? kSuccess : kNotSupported;  // TRANSB
 }
 
-int lt_layout_create(void** layout, cudaDataType type, uint64_t rows, uint64_t cols, int64_t ld) {
+int cublasLtMatrixLayoutCreate(void** layout, cudaDataType type, uint64_t rows, uint64_t cols,
+                               int64_t ld) {
   if (!known_type(type)) return kNotSupported;
   if (ld < static_cast<int64_t>(rows)) return kInvalidValue;
   return make("cublasLtMatrixLayoutCreate", layout, Layout{type, rows, cols, ld});
 }
-int lt_layout_destroy(void* layout) {
+int cublasLtMatrixLayoutDestroy(void* layout) {
   return drop<Layout>("cublasLtMatrixLayoutDestroy", layout);
 }
 
-int lt_preference_create(void** preference) {
+int cublasLtMatmulPreferenceCreate(void** preference) {
   return make("cublasLtMatmulPreferenceCreate", preference, Preference{});
 }
-int lt_preference_destroy(void* preference) {
+int cublasLtMatmulPreferenceDestroy(void* preference) {
   return drop<Preference>("cublasLtMatmulPreferenceDestroy", preference);
 }
-int lt_preference_set(void* preference, int attribute, const void* value, size_t bytes) {
+int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const void* value,
+                                         size_t bytes) {
   const Call call("cublasLtMatmulPreferenceSetAttribute");
   if (call.failed() || !exists(preference)) return kInvalidValue;
   if (attribute == 1 && bytes == sizeof(uint64_t)) {  // MAX_WORKSPACE_BYTES
@@ -189,8 +210,8 @@ int lt_preference_set(void* preference, int attribute, const void* value, size_t
                                                      : kNotSupported;  // REDUCTION_SCHEME
 }
 
-int lt_heuristic(void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference,
-                 int wanted, LtHeuristic* results, int* found) {
+int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* b, void* c, void* d,
+                                   void* preference, int wanted, LtHeuristic* results, int* found) {
   const Call call("cublasLtMatmulAlgoGetHeuristic");
   for (void* object : {handle, desc, a, b, c, d, preference}) {
     if (!exists(object)) return kInvalidValue;
@@ -207,10 +228,10 @@ int lt_heuristic(void* handle, void* desc, void* a, void* b, void* c, void* d, v
   return kSuccess;
 }
 
-int lt_matmul(void* handle, void* desc, const void* alpha, const void* a, void* a_layout,
-              const void* b, void* b_layout, const void* beta, const void* c, void* c_layout,
-              void* d, void* d_layout, const LtAlgorithm* algorithm, void* workspace,
-              size_t workspace_bytes, cudaStream_t stream) {
+int cublasLtMatmul(void* handle, void* desc, const void* alpha, const void* a, void* a_layout,
+                   const void* b, void* b_layout, const void* beta, const void* c, void* c_layout,
+                   void* d, void* d_layout, const LtAlgorithm* algorithm, void* workspace,
+                   size_t workspace_bytes, cudaStream_t stream) {
   {
     const Call call("cublasLtMatmul");
     for (void* object : {handle, desc, a_layout, b_layout, c_layout, d_layout}) {
@@ -232,9 +253,11 @@ int lt_matmul(void* handle, void* desc, const void* alpha, const void* a, void* 
   if (!product.fits()) return kInvalidValue;
   Work work;
   work.name = "cublasLtMatmul";
-  work.kernel = reinterpret_cast<const void*>(&lt_matmul);
+  work.kernel = reinterpret_cast<const void*>(&cublasLtMatmul);
   work.run = [product] { return product.run(); };
   return enqueue(stream, std::move(work)) == cudaSuccess ? kSuccess : kExecutionFailed;
 }
+
+}  // extern "C"
 
 }  // namespace pelton::cuda::emulator

@@ -55,6 +55,9 @@ std::string failed_call();  // the name of the call that was made to fail, or em
 // after each call some streams, drawn by the seed, go on by an operation. 0: as late as possible.
 void set_stream_order(uint64_t seed);
 int64_t pending_work();  // operations queued and not done
+// Asynchronous copies so far out of host memory that is not pinned: a card may make the host wait
+// for the stream at each.
+int64_t pageable_copies();
 
 // Fences around device allocations that were written over, one line each.
 std::vector<std::string> broken_fences();

@@ -28,5 +28,7 @@ cudaError_t run_grid(const std::string& name, dim3 grid, dim3 block, size_t shar
 
 // Of an address in this program, demangled; "kernel at 0x..." where there is no symbol.
 std::string symbol_name(const void* address);
+// What was added to this program's addresses when it was loaded.
+uintptr_t load_bias();
 
 }  // namespace pelton::cuda::emulator

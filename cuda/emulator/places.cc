@@ -1,7 +1,6 @@
 // From an instruction's address to words: the function by the symbol table, the line by addr2line
 // where the machine has it.
 #include <fmt/format.h>
-#include <link.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,22 +13,6 @@
 
 namespace pelton::cuda::emulator {
 namespace {
-
-uintptr_t find_bias() {
-  uintptr_t bias = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* out) {
-        *static_cast<uintptr_t*>(out) = info->dlpi_addr;  // the program itself comes first
-        return 1;
-      },
-      &bias);
-  return bias;
-}
-
-uintptr_t load_bias() {
-  static const uintptr_t bias = find_bias();
-  return bias;
-}
 
 // "kernel.cu:12 < caller.cu:40": innermost first, through what was inlined.
 std::string source_lines(uintptr_t offset) {

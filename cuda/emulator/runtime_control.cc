@@ -81,6 +81,12 @@ void set_stream_order(uint64_t seed) {
   runtime.set_order(seed);
 }
 
+int64_t pageable_copies() {
+  Runtime& runtime = Runtime::get();
+  const Lock lock(runtime.mutex);
+  return runtime.pageable_copies;
+}
+
 int64_t pending_work() {
   Runtime& runtime = Runtime::get();
   const Lock lock(runtime.mutex);

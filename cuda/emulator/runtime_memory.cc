@@ -93,6 +93,7 @@ cudaError_t move_async(const Move& m, cudaMemcpyKind kind, cudaStream_t stream) 
   }
   if (from_pageable) {
     // Staged before the call returns, as on a card.
+    ++runtime.pageable_copies;
     auto copy = std::make_shared<std::vector<char>>(m.width * m.rows);
     move_rows({copy->data(), m.width, m.from, m.from_pitch, m.width, m.rows});
     Move staged = m;

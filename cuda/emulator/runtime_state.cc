@@ -183,7 +183,7 @@ void Runtime::drop_everything(const Card& next) {
   executables.clear();
   library_handles.clear();
   dynamic_shared.clear();
-  calls = mallocs = fail_in = 0;
+  calls = mallocs = pageable_copies = fail_in = 0;
   fault = device_error = cudaSuccess;
   fault_sticky = false;
   failed_call.clear();

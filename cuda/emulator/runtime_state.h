@@ -86,6 +86,7 @@ class Runtime {
 
   int64_t calls = 0;
   int64_t mallocs = 0;
+  int64_t pageable_copies = 0;
   int64_t fail_in = 0;  // calls until the fault; 0: none
   cudaError_t fault = cudaSuccess;
   bool fault_sticky = false;

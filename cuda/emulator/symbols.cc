@@ -24,7 +24,7 @@ struct Symbol {
   std::string name;
 };
 
-uintptr_t load_bias() {
+uintptr_t find_bias() {
   uintptr_t bias = 0;
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* out) {
@@ -92,6 +92,11 @@ std::string shorten(const std::string& mangled) {
 }
 
 }  // namespace
+
+uintptr_t load_bias() {
+  static const uintptr_t bias = find_bias();
+  return bias;
+}
 
 std::string symbol_name(const void* address) {
   static const std::vector<Symbol> symbols = read_symbols();

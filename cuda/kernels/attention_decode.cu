@@ -14,14 +14,7 @@ struct DecodeVariants {
   static_assert(Head64::kRows == kDecodeTileRows && Head256::kRows == kDecodeTileRows);
 
   static cudaError_t launch(const AttentionArgs& args, int items, cudaStream_t stream) {
-    switch (compiled_head_dim(args.head_dim)) {
-      case 64:
-        return launch_tile<Head64>(args, items, stream);
-      case 128:
-        return launch_tile<Head128>(args, items, stream);
-      default:
-        return launch_tile<Head256>(args, items, stream);
-    }
+    return launch_head<Head64, Head128, Head256>(args, items, stream);
   }
 };
 

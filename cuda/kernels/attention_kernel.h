@@ -204,7 +204,7 @@ __device__ __forceinline__ void round_weights(uint32_t (&pairs)[Tile::kScoreTile
         low = __fmul_rn(low, scale.x);
         high = __fmul_rn(high, scale.y);
       }
-      pairs[j][half] = pack_pair<typename Tile::Matrix>(low, high);
+      pairs[j][half] = pack2<typename Tile::Matrix>(low, high);
     }
   }
 }

@@ -12,9 +12,9 @@ __device__ __forceinline__ uint32_t to_bf16_pair(uint32_t pair) {
   if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
     return pair;
   } else {
-    const float low = __half2float(__ushort_as_half(static_cast<unsigned short>(pair & 0xffff)));
-    const float high = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
-    return pack_pair<__nv_bfloat16>(low, high);
+    float low, high;
+    unpack2<Element>(pair, low, high);
+    return pack2<__nv_bfloat16>(low, high);
   }
 }
 
@@ -98,8 +98,8 @@ __device__ __forceinline__ void store_output(const AttentionArgs& args,
     for (int pair = 0; pair < Tile::kOutTiles / 2; ++pair) {
       float x[4];
       runs_of_pair<Tile>(x, total.out, pair, half);
-      const uint32_t low = pack_pair<Element>(__fmul_rn(x[0], factor), __fmul_rn(x[1], factor));
-      const uint32_t high = pack_pair<Element>(__fmul_rn(x[2], factor), __fmul_rn(x[3], factor));
+      const uint32_t low = pack2<Element>(__fmul_rn(x[0], factor), __fmul_rn(x[1], factor));
+      const uint32_t high = pack2<Element>(__fmul_rn(x[2], factor), __fmul_rn(x[3], factor));
       const int chunk = who.column * (Tile::kOutDim / 8) + 2 * pair;
       unsigned char* rows = shared.memory + AttentionShared<Tile>::kQuery;
       if constexpr (Tile::k8Bit) {

@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/element.h"
 #include "cuda/kernels/primitives.h"
 
 namespace pelton::cuda {
@@ -172,20 +173,6 @@ __device__ __forceinline__ AttentionItem load_item(const AttentionItem* source) 
   item.end_split = static_cast<int>(high.z);
   item.partial = static_cast<int>(high.w);
   return item;
-}
-
-// Two floats as a pair of the matrix type, the first in the low half.
-template <class Matrix>
-__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-  if constexpr (std::is_same_v<Matrix, __nv_bfloat16>) {
-    const uint32_t a = __bfloat16_as_ushort(__float2bfloat16_rn(low));
-    const uint32_t b = __bfloat16_as_ushort(__float2bfloat16_rn(high));
-    return a | (b << 16);
-  } else {
-    const uint32_t a = __half_as_ushort(__float2half_rn(low));
-    const uint32_t b = __half_as_ushort(__float2half_rn(high));
-    return a | (b << 16);
-  }
 }
 
 }  // namespace pelton::cuda

@@ -14,7 +14,19 @@ cudaError_t launch_tile(const AttentionArgs& args, int items, cudaStream_t strea
                 dim3(Tile::kThreads), Tile::kSharedBytes, stream, args);
 }
 
-// Shape<Element, Code>::template launch(args, items, stream).
+template <class Head64, class Head128, class Head256>
+cudaError_t launch_head(const AttentionArgs& args, int items, cudaStream_t stream) {
+  switch (compiled_head_dim(args.head_dim)) {
+    case 64:
+      return launch_tile<Head64>(args, items, stream);
+    case 128:
+      return launch_tile<Head128>(args, items, stream);
+    default:
+      return launch_tile<Head256>(args, items, stream);
+  }
+}
+
+// Variants<Element, Code>::launch(args, items, stream).
 template <template <class, class> class Variants>
 cudaError_t launch_by_type(const AttentionArgs& args, ElementType type, KvType kv, int items,
                            cudaStream_t stream) {

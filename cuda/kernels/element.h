@@ -21,6 +21,9 @@ struct Element<BF16> {
   static __device__ __forceinline__ float bits_to_float(uint32_t bits) {
     return __uint_as_float(bits << 16);
   }
+  static __device__ __forceinline__ float high_bits_to_float(uint32_t bits) {
+    return __uint_as_float(bits & 0xffff0000u);
+  }
 };
 
 template <>
@@ -31,6 +34,16 @@ struct Element<F16> {
   static __device__ __forceinline__ float bits_to_float(uint32_t bits) {
     return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
   }
+  static __device__ __forceinline__ float high_bits_to_float(uint32_t bits) {
+    return bits_to_float(bits >> 16);
+  }
+};
+
+// Float32 passes through, for code that reads and writes either.
+template <>
+struct Element<float> {
+  static __device__ __forceinline__ float from_float(float x) { return x; }
+  static __device__ __forceinline__ float to_float(float x) { return x; }
 };
 
 // Bits of an element, and of two in one register (the first in the low half).
@@ -44,6 +57,11 @@ template <typename T>
 __device__ __forceinline__ uint32_t pack2(float low, float high) {
   return element_bits(Element<T>::from_float(low)) | element_bits(Element<T>::from_float(high))
                                                          << 16;
+}
+template <typename T>
+__device__ __forceinline__ void unpack2(uint32_t bits, float& low, float& high) {
+  low = Element<T>::bits_to_float(bits);
+  high = Element<T>::high_bits_to_float(bits);
 }
 
 }  // namespace pelton::cuda

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kRouteThreads) route_kernel(RouteParams p) {
   for (int j = 0; j < kPerLane; ++j) {
     const int expert = j * 32 + lane;
     open[j] = expert < p.experts;
-    mine[j] = open[j] ? element_to_float(logits[expert]) : least;
+    mine[j] = open[j] ? Element<T>::to_float(logits[expert]) : least;
     top = mine[j] > top ? mine[j] : top;
   }
   top = warp_first({top, lane}).logit;

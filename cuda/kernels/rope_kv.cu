@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) rope_kv_any_kernel(RopeKvParams p) {
   const float* weight = norm_weight_of(p, place);
   float squares = 0;
   for (int i = lane; i < p.head_dim; i += 32) {
-    x[i] = element_to_float(here[i]);
+    x[i] = Element<T>::to_float(here[i]);
     squares += x[i] * x[i];
   }
   squares = lanes_sum<32>(squares);
@@ -216,13 +216,13 @@ __global__ void __launch_bounds__(kThreads) rope_kv_any_kernel(RopeKvParams p) {
   }
   __syncwarp();
   const bool stays = place.is_q || (!place.is_v && p.kv.data == nullptr);
-  for (int i = lane; stays && i < p.head_dim; i += 32) here[i] = element_from_float<T>(x[i]);
+  for (int i = lane; stays && i < p.head_dim; i += 32) here[i] = Element<T>::from_float(x[i]);
   if (place.is_q || place.slot < 0) return;
   const KvType type = p.kv.shape.type;
   std::byte* target = p.kv.data + cache_row(p, place);
   if (!kv_has_scales(type)) {
     for (int i = lane; i < p.head_dim; i += 32) {
-      reinterpret_cast<T*>(target)[i] = element_from_float<T>(x[i]);
+      reinterpret_cast<T*>(target)[i] = Element<T>::from_float(x[i]);
     }
     return;
   }

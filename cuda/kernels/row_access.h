@@ -3,60 +3,17 @@
 #pragma once
 
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/element.h"
 #include "cuda/kernels/primitives.h"
 
 namespace pelton::cuda {
-
-__device__ __forceinline__ float element_to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
-__device__ __forceinline__ float element_to_float(__half x) {
-  return __half2float(x);
-}
-__device__ __forceinline__ float element_to_float(float x) {
-  return x;
-}
-
-template <class T>
-__device__ __forceinline__ T element_from_float(float x) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __float2bfloat16_rn(x);
-  } else if constexpr (std::is_same_v<T, __half>) {
-    return __float2half_rn(x);
-  } else {
-    static_assert(std::is_same_v<T, float>);
-    return x;
-  }
-}
-
-// Two 16-bit elements of one register, the first in the low half.
-template <class T>
-__device__ __forceinline__ void unpack2(uint32_t bits, float& low, float& high) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    low = __uint_as_float(bits << 16);
-    high = __uint_as_float(bits & 0xffff0000u);
-  } else {
-    low = __half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xffffu)));
-    high = __half2float(__ushort_as_half(static_cast<unsigned short>(bits >> 16)));
-  }
-}
-template <class T>
-__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __bfloat16_as_ushort(__float2bfloat16_rn(low)) |
-           static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
-  } else {
-    return __half_as_ushort(__float2half_rn(low)) |
-           static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16;
-  }
-}
 
 // kWidth elements from `source` on: 8 by 16-byte accesses (an aligned address), or 1.
 template <int kWidth, class T>
 __device__ __forceinline__ void load_elements(const T* source, float (&x)[kWidth]) {
   static_assert(kWidth == 1 || kWidth == 8);
   if constexpr (kWidth == 1) {
-    x[0] = element_to_float(*source);
+    x[0] = Element<T>::to_float(*source);
   } else if constexpr (sizeof(T) == 4) {
     const uint4 low = load16(source), high = load16(source + 4);
     x[0] = __uint_as_float(low.x), x[1] = __uint_as_float(low.y);
@@ -74,15 +31,15 @@ __device__ __forceinline__ void load_elements(const T* source, float (&x)[kWidth
 
 template <class T>
 __device__ __forceinline__ uint4 pack8(const float (&x)[8]) {
-  return make_uint4(pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3]), pack_pair<T>(x[4], x[5]),
-                    pack_pair<T>(x[6], x[7]));
+  return make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]), pack2<T>(x[4], x[5]),
+                    pack2<T>(x[6], x[7]));
 }
 
 template <int kWidth, class T>
 __device__ __forceinline__ void store_elements(T* target, const float (&x)[kWidth]) {
   static_assert(kWidth == 1 || kWidth == 8);
   if constexpr (kWidth == 1) {
-    *target = element_from_float<T>(x[0]);
+    *target = Element<T>::from_float(x[0]);
   } else if constexpr (sizeof(T) == 4) {
     store16(target, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]),
                                __float_as_uint(x[3])));

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(PoolParams p) {
   for (int col = static_cast<int>(threadIdx.x); col < p.cols; col += kThreads) {
     float sum = 0;
     for (int64_t row = begin; row < end; ++row) {
-      sum += element_to_float(static_cast<const T*>(p.x)[row * p.x_stride + col]);
+      sum += Element<T>::to_float(static_cast<const T*>(p.x)[row * p.x_stride + col]);
     }
     const float value = sum / count;
     squares += value * value;

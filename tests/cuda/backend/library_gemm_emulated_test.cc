@@ -5,46 +5,14 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cuda/emulator/cublaslt.h"
 #include "cuda/emulator/emulator.h"
 #include "tests/cuda/backend/cuda_fixture.h"
-#include "tests/cuda/backend/emulated_cublaslt.h"
 #include "tests/cuda/kernels/device_array.h"
 #include "tests/model/decoder_driver.h"
 #include "tests/model/tiny_models.h"
 #include "tests/support/temp_dir.h"
 
 namespace pelton::cuda::test {
-
-const CublasLt& emulated_cublaslt() {
-  static const CublasLt table = {
-      emulator::lt_version,
-      emulator::lt_create,
-      emulator::lt_destroy,
-      emulator::lt_desc_create,
-      emulator::lt_desc_destroy,
-      emulator::lt_desc_set,
-      emulator::lt_layout_create,
-      emulator::lt_layout_destroy,
-      emulator::lt_preference_create,
-      emulator::lt_preference_destroy,
-      emulator::lt_preference_set,
-      [](void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference, int wanted,
-         cublaslt::Heuristic* results, int* found) {
-        return emulator::lt_heuristic(handle, desc, a, b, c, d, preference, wanted,
-                                      reinterpret_cast<emulator::LtHeuristic*>(results), found);
-      },
-      [](void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b,
-         void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
-         const cublaslt::Algorithm* algorithm, void* workspace, size_t workspace_bytes,
-         cudaStream_t stream) {
-        return emulator::lt_matmul(handle, desc, alpha, a, a_layout, b, b_layout, beta, c, c_layout,
-                                   d, d_layout,
-                                   reinterpret_cast<const emulator::LtAlgorithm*>(algorithm),
-                                   workspace, workspace_bytes, stream);
-      }};
-  return table;
-}
 
 namespace {
 
@@ -65,7 +33,7 @@ struct Fixture {
     return to_elements(ElementType::kBF16, rows);
   }
   std::unique_ptr<LibraryGemm> gemm(const std::string& cache = "") const {
-    return *LibraryGemm::make(emulated_cublaslt(), ElementType::kBF16, stream.get(), cache, "card");
+    return *LibraryGemm::make(**open_cublaslt(), ElementType::kBF16, stream.get(), cache, "card");
   }
   Status tune(LibraryGemm& gemm) const {
     PELTON_RETURN_IF_ERROR(gemm.tune({kN, kK, false}, weights.data(), kMaxM, arena));
@@ -162,8 +130,8 @@ TEST_CASE(
   for (int64_t n = 1;; n += 4) {
     const Fixture fixture;
     emulator::fail_call(n, cudaErrorUnknown);
-    auto gemm = LibraryGemm::make(emulated_cublaslt(), ElementType::kBF16, fixture.stream.get(), "",
-                                  "card");
+    auto gemm =
+        LibraryGemm::make(**open_cublaslt(), ElementType::kBF16, fixture.stream.get(), "", "card");
     Status status = gemm.status();
     if (gemm.ok()) status = fixture.tune(**gemm);
     const bool planted = !emulator::failed_call().empty();
@@ -184,7 +152,6 @@ TEST_CASE(
     const pelton::test::CudaCard card;
     CudaOptions options = pelton::test::CudaCard::default_options();
     options.batch_invariant = batch_invariant;
-    options.cublaslt = &emulated_cublaslt();
     const auto backend = card.backend(options);
     StatusOr<LoadedModel> model = pelton::load_tiny(config.json, *backend);
     INFO(model.status().ToString());
@@ -193,6 +160,16 @@ TEST_CASE(
   }
   CHECK(logits[0] != logits[1]);  // another order of sums: it was the library
   CHECK(pelton::relative_error(logits[1], logits[0], 200) < 6e-2);
+}
+
+TEST_CASE("A machine without cuBLASLt is told which files were looked for") {
+  static constexpr const char* kNames[] = {"libnothing.so.13", "libnothing.so.12"};
+  const auto library = open_cublaslt(kNames);
+  CHECK(library.status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(std::string(library.status().message()).find("libnothing.so.13 nor libnothing.so.12") !=
+        std::string::npos);
+  static constexpr const char* kNot[] = {"libc.so.6"};
+  CHECK_FALSE(open_cublaslt(kNot).ok());
 }
 
 }  // namespace pelton::cuda::test

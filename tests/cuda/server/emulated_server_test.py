@@ -57,11 +57,11 @@ def complete(server, prompt, seed):
     return choice["token_ids"], choice["logprobs"]["token_logprobs"]
 
 
-def check_answers(model):
+def check_answers(model, *flags, **environment):
     prompts = [[(7 * i + 3 * j) % 60 + 4 for j in range(4 + 9 * i)] for i in range(4)]
     answers = {}
     for device in ("cpu", "cuda"):
-        server = Server(model, "--device", device)
+        server = Server(model, "--device", device, *flags, **environment)
         status, models = server.request(None, "/v1/models")
         assert status == 200, models
         results = [None] * len(prompts)
@@ -83,6 +83,21 @@ def check_answers(model):
             assert abs(on_cpu[1][at] - on_card[1][at]) < NEAR_TIE, (model, i, at, a, b)
             if a != b:
                 break
+
+
+def check_library(model):
+    """Products by (emulated) cuBLASLt, its choices measured once and kept where XDG says."""
+    with tempfile.TemporaryDirectory() as cache:
+        check_answers(model, "--batch-invariant=false", XDG_CACHE_HOME=cache)
+        choices = os.path.join(cache, "pelton", "gemm-sm90-bf16.txt")
+        with open(choices) as file:
+            lines = file.read().splitlines()
+        assert "emulated sm_90" in lines[0], lines[0]
+        to_library = [line for line in lines[1:] if line.split()[4] == "1"]
+        assert to_library, "no product went to the library"
+        written = os.stat(choices).st_mtime_ns
+        check_answers(model, "--batch-invariant=false", XDG_CACHE_HOME=cache)
+        assert os.stat(choices).st_mtime_ns == written, "measured again"
 
 
 def check_loss(model):
@@ -127,6 +142,7 @@ def check_missing():
 
 for name in ("llama", "gemma3", "qwen3", "gpt2"):
     check_answers(f"{MODELS}/{name}")
+check_library(MODELS + "/llama")
 check_loss(MODELS + "/llama")
 check_missing()
 print("passed")
