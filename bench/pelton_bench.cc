@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -358,7 +359,16 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", flags.engine.repeats,
                  "The best of so many runs, after one to warm up")
       ->check(CLI::Range(1, 1000));
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    constexpr int kExitUsage = 2;
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  if (std::error_code error; !flags.model.empty() && !std::filesystem::exists(flags.model, error)) {
+    fmt::print(stderr, "pelton-bench: {}: no such file or folder\n", flags.model);
+    return 1;
+  }
   const pelton::Status status = pelton::bench::run(flags);
   if (status.ok()) return 0;
   fmt::print(stderr, "pelton-bench: {}\n", std::string(status.message()));

@@ -38,6 +38,11 @@ Status to_status(const grpc::Status& grpc_status) {
   return status;
 }
 
+bool is_loopback(std::string_view server) {
+  return server.starts_with("127.") || server.starts_with("localhost:") ||
+         server.starts_with("[::1]");
+}
+
 }  // namespace
 
 struct Cancellation::State {
@@ -65,6 +70,8 @@ class Client::Impl {
   explicit Impl(const ClientOptions& options) : options_(options) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(64 << 20);
+    // A proxy of the environment knows nothing of this machine's own addresses.
+    if (is_loopback(options.server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     channel_ =
         grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
     inference = v1::Inference::NewStub(channel_);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 
 namespace pelton {
@@ -104,12 +105,14 @@ std::string config_yaml_key(std::string_view name) {
 
 StatusOr<ConfigValue> parse_config_value(const ConfigEntry& entry, std::string_view text) {
   switch (entry.type) {
-    case ConfigType::kBool:
-      if (text == "true" || text == "1" || text == "yes" || text == "on") return ConfigValue(true);
-      if (text == "false" || text == "0" || text == "no" || text == "off") {
+    case ConfigType::kBool: {
+      const std::string word = absl::AsciiStrToLower(absl::string_view(text.data(), text.size()));
+      if (word == "true" || word == "1" || word == "yes" || word == "on") return ConfigValue(true);
+      if (word == "false" || word == "0" || word == "no" || word == "off") {
         return ConfigValue(false);
       }
       return invalid_value(entry, text, "true or false");
+    }
     case ConfigType::kInt:
     case ConfigType::kBytes: {
       const bool bytes = entry.type == ConfigType::kBytes;

@@ -97,6 +97,9 @@ void Engine::abort(RequestId id) {
 void Engine::drain() {
   impl_->inbox().drain();
 }
+void Engine::end_all(Status status) {
+  impl_->inbox().end_all(std::move(status));
+}
 bool Engine::idle() const {
   return impl_->inbox().idle();
 }

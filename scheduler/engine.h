@@ -87,6 +87,8 @@ class Engine {
   // Refuses new requests with UNAVAILABLE; `idle()` tells when the last one has ended.
   void drain();
   bool idle() const;
+  // Drains, and ends what is in flight with kError and `status` by the next step.
+  void end_all(Status status);
 
   Load load() const;
   EngineStats stats() const;  // as of the last step

@@ -61,6 +61,13 @@ void EngineInbox::drain() {
   draining_ = true;
 }
 
+void EngineInbox::end_all(Status status) {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+  mail_.end_all = std::move(status);
+  if (std::exchange(asleep_, false)) wake_.notify_one();
+}
+
 void EngineInbox::fail(Status status) {
   const std::lock_guard lock(mutex_);
   health_ = std::move(status);
@@ -86,7 +93,7 @@ EngineInbox::Mail EngineInbox::take() {
 
 bool EngineInbox::wait() {
   std::unique_lock lock(mutex_);
-  while (!stopped_ && mail_.submissions.empty() && mail_.aborts.empty()) {
+  while (!stopped_ && mail_.submissions.empty() && mail_.aborts.empty() && mail_.end_all.ok()) {
     asleep_ = true;
     wake_.wait(lock);
   }

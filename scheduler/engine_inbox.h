@@ -41,6 +41,7 @@ class EngineInbox {
   struct Mail {
     std::vector<Submission> submissions;
     std::unordered_set<RequestId> aborts;
+    Status end_all;  // not OK: everything ends with it, what comes with this mail included
   };
 
   EngineInbox(int max_waiting, const Clock* clock) : max_waiting_(max_waiting), clock_(clock) {}
@@ -49,6 +50,7 @@ class EngineInbox {
   Status submit(Request request, std::shared_ptr<OutputSink> sink);
   void abort(RequestId id);
   void drain();
+  void end_all(Status status);  // drains as well
   void fail(Status status);
   void stop();
   bool stopped() const;

@@ -128,6 +128,7 @@ void EngineLoop::take_mail() {
     if (found == requests_.end() || found->second->ended()) continue;
     end(*found->second, FinishReason::kAbort, absl::OkStatus());
   }
+  if (!mail.end_all.ok()) end_each(FinishReason::kError, mail.end_all);
 }
 
 void EngineLoop::admit(EngineInbox::Submission submission) {
@@ -221,8 +222,12 @@ void EngineLoop::fail_all(const Status& cause) {
   failure_ = absl::UnavailableError("the device failed: " + std::string(cause.message()));
   set_error_reason(failure_, "DEVICE_FAILED");
   inbox_->fail(failure_);
+  end_each(FinishReason::kError, failure_);
+}
+
+void EngineLoop::end_each(FinishReason reason, const Status& status) {
   for (const auto& [id, request] : requests_) {
-    if (!request->ended()) end(*request, FinishReason::kError, failure_);
+    if (!request->ended()) end(*request, reason, status);
   }
 }
 
@@ -260,9 +265,7 @@ void EngineLoop::publish() {
 void EngineLoop::end_all() {
   take_mail();
   if (const Status status = finish(); !status.ok()) fail_all(status);
-  for (const auto& [id, request] : requests_) {
-    if (!request->ended()) end(*request, FinishReason::kAbort, absl::OkStatus());
-  }
+  end_each(FinishReason::kAbort, absl::OkStatus());
   deliver();
   publish();
 }

@@ -58,6 +58,7 @@ class EngineLoop {
   void take_row(const DrawnRow& row, SampledToken sampled, TimePoint now);
   void end(EngineRequest& request, FinishReason reason, Status status);
   void settle(EngineRequest& request, bool touched = false);
+  void end_each(FinishReason reason, const Status& status);
   void fail_all(const Status& cause);
   void deliver();
   void publish();

@@ -48,6 +48,12 @@ CallImpl::~CallImpl() {
   in_flight_->fetch_sub(1);
 }
 
+// Whether it was ever the engine's. What was refused before is no request of the metrics.
+bool CallImpl::admitted() const {
+  const std::lock_guard lock(mutex_);
+  return phase_ == Phase::kSubmitted;
+}
+
 bool CallImpl::preparing() const {
   const std::lock_guard lock(mutex_);
   return phase_ == Phase::kPreparing;
@@ -181,7 +187,7 @@ void CallImpl::observe(const RequestOutput& output) {
     first_token_seen_ = true;
     last_output_ = now;
   }
-  if (output.finished()) {
+  if (output.finished() && admitted()) {
     metrics->observe_finished(to_seconds(now - arrival_), output.timing, output.finish_reason);
   }
 }

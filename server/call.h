@@ -52,6 +52,7 @@ class CallImpl final : public Call, public std::enable_shared_from_this<CallImpl
  private:
   enum class Phase : uint8_t { kPreparing, kSubmitted, kEnded };
 
+  bool admitted() const;
   bool leave_preparing(Phase next);  // false: it had been left before
   template <typename Message>
   void map(const RequestOutput& output, Message* message);

@@ -50,19 +50,24 @@ std::string joined_text(const v1::ChatMessage& message) {
   return text;
 }
 
+const std::string kNoArguments = "{}";
+
 Status append_tool_calls(std::string& out, const v1::ChatMessage& message, std::string_view path) {
   if (message.tool_calls().empty()) return absl::OkStatus();
   out += ", \"tool_calls\": [";
   for (int i = 0; i < message.tool_calls_size(); ++i) {
     const v1::ToolCall& call = message.tool_calls(i);
-    PELTON_RETURN_IF_ERROR(check_object(fmt::format("{}.tool_calls[{}].arguments_json", path, i),
-                                        call.arguments_json()));
+    // A call of a function without parameters may come without arguments.
+    const std::string& arguments =
+        call.arguments_json().empty() ? kNoArguments : call.arguments_json();
+    PELTON_RETURN_IF_ERROR(
+        check_object(fmt::format("{}.tool_calls[{}].arguments_json", path, i), arguments));
     if (i > 0) out += ", ";
     out += "{\"type\": \"function\"";
     append_member(out, "id", call.id());
     out += ", \"function\": {\"name\": ";
     append_json_string(out, call.name());
-    append_member(out, "arguments", call.arguments_json());
+    append_member(out, "arguments", arguments);
     out += "}}";
   }
   out += ']';

@@ -117,6 +117,7 @@ StatusOr<ConvertedRequest> convert(v1::ChatRequest request, const ModelLimits& l
   FieldCheck::Findings findings;
   const FieldCheck check(&findings);
   check_chat(request, limits, check);
+  check_tool_calls(request, check);
   check_sampling(request.sampling(), limits, check.in("sampling"));
   check_scheduling(request.scheduling(), check.in("scheduling"));
   PELTON_RETURN_IF_ERROR(findings.status());

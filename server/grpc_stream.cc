@@ -52,7 +52,11 @@ Status RpcStream::admit() {
   if (found == nullptr || !found->open_to_all) {
     PELTON_ASSIGN_OR_RETURN(tenant_, services.auth->tenant(metadata("authorization")));
   }
-  if (found == nullptr) return absl::UnimplementedError("no such method");
+  if (found == nullptr) {
+    Status unknown = absl::UnimplementedError("no such method");
+    set_error_reason(unknown, "UNKNOWN_METHOD");
+    return unknown;
+  }
   if (!found->open_to_all && loop_->overloaded()) {
     return pelton::overloaded("too many calls are open", std::chrono::seconds(1));
   }

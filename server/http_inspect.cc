@@ -104,7 +104,8 @@ bool HttpSession::inspect_body_headers() {
     return false;
   }
   const std::string_view type = view(header[http::field::content_type]);
-  const std::string_view essence = type.substr(0, type.find(';'));
+  std::string_view essence = type.substr(0, type.find(';'));
+  while (essence.ends_with(' ') || essence.ends_with('\t')) essence.remove_suffix(1);
   if (route_.route->method == "POST" && !essence.empty() &&
       !boost::beast::iequals({essence.data(), essence.size()}, "application/json")) {
     reply_ = error_reply(415, "the body must be application/json", "unsupported_media_type");

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/log.h"
 #include "server/call.h"
 #include "server/chat_json.h"
 #include "server/convert.h"
@@ -23,7 +24,7 @@ namespace {
 constexpr std::chrono::milliseconds kRetryAfter{1000};
 
 Status draining_error() {
-  Status status = absl::UnavailableError("the server is draining and takes no new requests");
+  Status status = absl::UnavailableError("the server is shutting down");
   set_error_reason(status, "DRAINING");
   return status;
 }
@@ -76,6 +77,7 @@ class InferenceService::Impl {
   }
   ~Impl() { stopping_ = true; }
 
+  // start_call, and a line in the log for what it refuses.
   template <typename ApiRequest>
   StatusOr<std::shared_ptr<Call>> start(ApiRequest request, CallContext context,
                                         std::shared_ptr<OutputSink> sink);
@@ -96,6 +98,7 @@ class InferenceService::Impl {
   ModelHost& models() { return *models_; }
   bool ready() const;
   void drain() { draining_ = true; }
+  void end_all();
   bool idle() const;
 
  private:
@@ -105,6 +108,9 @@ class InferenceService::Impl {
     ~Counted() { --count; }
   };
 
+  template <typename ApiRequest>
+  StatusOr<std::shared_ptr<Call>> start_call(ApiRequest request, CallContext context,
+                                             std::shared_ptr<OutputSink> sink);
   const ModelLimits& limits(const ServedModel& model) const { return limits_.at(&model); }
   Status admit(ServedModel& model) const;
   Status submit_job(int64_t bytes, std::function<void()> job);
@@ -155,6 +161,23 @@ template <typename ApiRequest>
 StatusOr<std::shared_ptr<Call>> InferenceService::Impl::start(ApiRequest request,
                                                               CallContext context,
                                                               std::shared_ptr<OutputSink> sink) {
+  const std::string id = context.request_id;
+  const std::string client_id = context.client_request_id;
+  auto call = start_call(std::move(request), std::move(context), std::move(sink));
+  if (!call.ok()) {
+    log(LogLevel::kDebug, "request refused",
+        {{"request_id", id},
+         {"client_request_id", client_id},
+         {"status", absl::StatusCodeToString(call.status().code())},
+         {"reason", error_reason(call.status()).value_or("")},
+         {"field", error_field(call.status()).value_or("")}});
+  }
+  return call;
+}
+
+template <typename ApiRequest>
+StatusOr<std::shared_ptr<Call>> InferenceService::Impl::start_call(
+    ApiRequest request, CallContext context, std::shared_ptr<OutputSink> sink) {
   const Counted counted(starting_);
   if (draining_) return draining_error();
   if (clock_->now() >= context.deadline) return deadline_exceeded();
@@ -254,6 +277,12 @@ bool InferenceService::Impl::ready() const {
   });
 }
 
+void InferenceService::Impl::end_all() {
+  draining_ = true;
+  stopping_ = true;  // what is tokenised ends once its turn comes
+  for (const auto& model : models_->all()) model->engine().end_all(draining_error());
+}
+
 bool InferenceService::Impl::idle() const {
   if (starting_ > 0 || *in_flight_ > 0 || pool_.jobs() > 0) return false;
   return std::all_of(models_->all().begin(), models_->all().end(),
@@ -316,6 +345,9 @@ bool InferenceService::ready() const {
 }
 void InferenceService::drain() {
   impl_->drain();
+}
+void InferenceService::end_all() {
+  impl_->end_all();
 }
 bool InferenceService::idle() const {
   return impl_->idle();

@@ -99,6 +99,8 @@ class InferenceService {
   bool ready() const;  // a model is loaded, its device healthy, and no drain has begun
   void drain();        // refuses what is new with UNAVAILABLE (DRAINING)
   bool idle() const;   // nothing in flight
+  // Drains, and ends what is in flight, each call with the error that a drain refuses with.
+  void end_all();
 
  private:
   class Impl;

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <thread>
 
@@ -26,6 +27,9 @@ constexpr int kExitOk = 0;
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitDeviceFailed = 70;  // EX_SOFTWARE: a supervisor restarts the process
+
+// How long clients may take to be told that a drain is over before their request was.
+constexpr std::chrono::seconds kEndGrace{2};
 
 int fail(const Status& status, int code) {
   std::fprintf(stderr, "pelton-server: %s\n", std::string(status.message()).c_str());
@@ -61,6 +65,29 @@ class Signals {
 
  private:
   sigset_t set_;
+};
+
+// Loading takes no heed of signals, and nothing is served yet: one that comes ends the process.
+class StopWhileLoading {
+ public:
+  explicit StopWhileLoading(const Signals& signals)
+      : thread_([this, &signals] {
+          while (!loaded_) {
+            if (!signals.wait(std::chrono::milliseconds(20))) continue;
+            log_info("stopped while loading");
+            _exit(kExitOk);
+          }
+        }) {}
+  ~StopWhileLoading() {
+    loaded_ = true;
+    thread_.join();
+  }
+  StopWhileLoading(const StopWhileLoading&) = delete;
+  StopWhileLoading& operator=(const StopWhileLoading&) = delete;
+
+ private:
+  std::atomic<bool> loaded_ = false;
+  std::thread thread_;
 };
 
 void log_loaded(const ModelFacts& facts, const LoadReport& report) {
@@ -173,8 +200,15 @@ void drain(const Options& options, InferenceService& service, FrontEnds& front,
   const auto busy = [&] { return !service.idle() || front.http->calls_in_flight() > 0; };
   while (busy() && std::chrono::steady_clock::now() < end) {
     if (signals.wait(std::chrono::milliseconds(20))) {
-      log_warning("a second signal: running requests are cancelled");
+      log_warning("a second signal: running requests are ended");
       break;
+    }
+  }
+  if (busy()) {
+    service.end_all();
+    const auto told_by = std::chrono::steady_clock::now() + kEndGrace;
+    while (busy() && std::chrono::steady_clock::now() < told_by) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
   front.grpc->shutdown(std::chrono::seconds(1));
@@ -187,7 +221,10 @@ int serve(const Options& options, const Signals& signals) {
   const SteadyClock clock;
   Metrics metrics;
   SharedDevices devices;
-  auto loaded = load_served_model(options, devices, &clock, &metrics);
+  auto loaded = [&] {
+    const StopWhileLoading stop(signals);
+    return load_served_model(options, devices, &clock, &metrics);
+  }();
   if (!loaded.ok()) return fail(loaded.status(), kExitFailed);
   ServedModel& model = *loaded->model;
   log_loaded(model.facts(), loaded->report);

@@ -93,7 +93,8 @@ StatusOr<LoadOptions> load_options(const Options& options, const Backend& backen
 // "/models/SmolLM2.Q4_1.gguf" -> "SmolLM2.Q4_1"; "/models/SmolLM2/" -> "SmolLM2".
 std::string served_name(const Options& options) {
   if (!options.served_model_name.empty()) return options.served_model_name;
-  std::filesystem::path path = std::filesystem::path(options.model).lexically_normal();
+  std::error_code ignored;
+  std::filesystem::path path = std::filesystem::absolute(options.model, ignored).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
   if (path.filename() == "config.json") path = path.parent_path();
   const std::string extension = path.extension().string();

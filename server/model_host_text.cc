@@ -95,7 +95,8 @@ void take_template(StatusOr<std::unique_ptr<ChatTemplate>> chat_template, ModelT
 StatusOr<ModelText> text_from_gguf(const GgufFile& file) {
   ModelText text;
   PELTON_ASSIGN_OR_RETURN(const GgufTokenizerFields fields, tokenizer_fields(file));
-  if (fields.model.empty() || fields.model == "no_vocab") return text;
+  // Converters write either word for a file without a vocabulary.
+  if (fields.model.empty() || fields.model == "no_vocab" || fields.model == "none") return text;
   PELTON_ASSIGN_OR_RETURN(text.tokenizer, Tokenizer::from_gguf(fields));
   std::string source;
   PELTON_RETURN_IF_ERROR(copy_string(file, "tokenizer.chat_template", source));
@@ -108,7 +109,10 @@ StatusOr<ModelText> text_from_folder(const std::string& folder) {
   ModelText text;
   PELTON_ASSIGN_OR_RETURN(const std::string tokenizer,
                           read_optional(root / "tokenizer.json", kMaxTokenizerBytes));
-  if (tokenizer.empty()) return text;
+  if (tokenizer.empty()) {
+    text.warnings.push_back("no tokenizer.json: only token ids go in and out");
+    return text;
+  }
   PELTON_ASSIGN_OR_RETURN(const std::string config,
                           read_optional(root / "tokenizer_config.json", kMaxTextFileBytes));
   PELTON_ASSIGN_OR_RETURN(const std::string jinja,

@@ -75,6 +75,22 @@ Status set_logit_bias(std::string_view name, JsonView value, Draft& draft) {
   return status;
 }
 
+Status set_repetition_detection(std::string_view name, JsonView value, Draft& draft) {
+  if (!value.is_object()) return wrong_type(name, "an object");
+  auto* detection = draft.sampling->mutable_repetition_detection();
+  int32_t numbers[3] = {};
+  const std::string_view members[3] = {"max_pattern_size", "min_pattern_size", "min_count"};
+  for (int i = 0; i < 3; ++i) {
+    if (!value[members[i]].present()) continue;
+    PELTON_RETURN_IF_ERROR(
+        read_int32(fmt::format("{}.{}", name, members[i]), value[members[i]], &numbers[i]));
+  }
+  detection->set_max_pattern_size(numbers[0]);
+  detection->set_min_pattern_size(numbers[1]);
+  detection->set_min_count(numbers[2]);
+  return absl::OkStatus();
+}
+
 Status set_priority(std::string_view name, JsonView value, Draft& draft) {
   int32_t priority = 0;
   PELTON_RETURN_IF_ERROR(read_int32(name, value, &priority));
@@ -132,7 +148,7 @@ Status set_guided(std::string_view name, JsonView value, Draft& draft) {
 }
 
 using Sampling = v1::SamplingParams;
-constexpr std::array<FieldRow, 33> kSamplingFields = {{
+constexpr std::array<FieldRow, 37> kSamplingFields = {{
     {"temperature", set_float<&Sampling::set_temperature>},
     {"top_p", set_float<&Sampling::set_top_p>},
     {"top_k", set_int<&Sampling::set_top_k>},
@@ -157,6 +173,10 @@ constexpr std::array<FieldRow, 33> kSamplingFields = {{
     {"truncate_prompt_tokens", set_int<&Sampling::set_truncate_prompt_tokens>},
     {"thinking_token_budget", set_int<&Sampling::set_thinking_token_budget>},
     {"logprob_token_ids", set_ids<&Sampling::mutable_logprob_token_ids>},
+    {"repetition_detection", set_repetition_detection},
+    {"prompt_logprob_token_ids", set_ids<&Sampling::mutable_prompt_logprob_token_ids>},
+    {"prompt_logprob_start", set_int<&Sampling::set_prompt_logprob_start>},
+    {"stream_interval", set_int<&Sampling::set_stream_interval>},
     {"structured_outputs", set_structured_outputs},
     {"guided_json", set_guided},
     {"guided_regex", set_guided},

@@ -60,6 +60,10 @@ Status refuse_any(std::string_view name, JsonView value, Draft&) {
   return neutral ? absl::OkStatus() : unsupported_field(name, "is not built yet");
 }
 
+Status refuse_unless_none(std::string_view name, JsonView value, Draft& draft) {
+  return value.raw() == "\"none\"" ? absl::OkStatus() : refuse_any(name, value, draft);
+}
+
 Status set_best_of(std::string_view name, JsonView value, Draft& draft) {
   int32_t best_of = 0;
   PELTON_RETURN_IF_ERROR(read_int32(name, value, &best_of));
@@ -197,7 +201,7 @@ constexpr std::array<FieldRow, 10> kChatFields = {{
     {"add_special_tokens", refuse_true},
     {"documents", refuse_any},
     {"functions", refuse_any},
-    {"function_call", refuse_any},
+    {"function_call", refuse_unless_none},
 }};
 
 }  // namespace
@@ -215,6 +219,7 @@ StatusOr<CompletionBody> parse_completion_body(std::string_view body, FieldNames
   const std::array<Table, 3> tables = {kSharedFields, sampling_fields(), kCompletionFields};
   PELTON_RETURN_IF_ERROR(set_fields(root, tables, draft));
   if (out.prompts.empty()) return invalid_field("prompt", "is required");
+  out.shape.prompt_logprobs = out.request.sampling().has_prompt_logprobs();
   out.request.set_return_token_ids(out.shape.return_token_ids);
   return out;
 }
@@ -233,6 +238,7 @@ StatusOr<ChatBody> parse_chat_body(std::string_view body, FieldNames* names) {
                                        kChatFields};
   PELTON_RETURN_IF_ERROR(set_fields(root, tables, draft));
   if (out.request.messages_size() == 0) return invalid_field("messages", "is required");
+  out.shape.prompt_logprobs = out.request.sampling().has_prompt_logprobs();
   out.request.set_return_token_ids(out.shape.return_token_ids);
   return out;
 }

@@ -25,6 +25,7 @@ struct AnswerShape {
   bool return_token_ids = false;
   bool tokens_as_ids = false;  // "token_id:17" where a token's text would stand
   bool logprobs = false;
+  bool prompt_logprobs = false;
 };
 
 // The JSON names of members that have more than one name for one proto field.

@@ -262,7 +262,7 @@ void OpenAiWriter::append_any_answer(std::string& out, const std::vector<Message
           out += R"(,"prompt_token_ids":)";
           append_ids(out, message.prompt_token_ids());
         }
-        if (message.prompt_logprobs_size() > 0) {
+        if (shape_.prompt_logprobs) {
           out += R"(,"prompt_logprobs":)";
           append_prompt_logprobs(out, message.prompt_logprobs());
         }
@@ -277,7 +277,7 @@ void OpenAiWriter::append_any_answer(std::string& out, const std::vector<Message
       out += R"(,"prompt_token_ids":)";
       append_ids(out, messages.front().prompt_token_ids());
     }
-    if (messages.front().prompt_logprobs_size() > 0) {
+    if (shape_.prompt_logprobs) {
       out += R"(,"prompt_logprobs":)";
       append_prompt_logprobs(out, messages.front().prompt_logprobs());
     }

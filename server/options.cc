@@ -329,7 +329,11 @@ StatusOr<ParsedCommand> parse_options(std::span<const char* const> arguments,
       continue;
     }
     auto value = parse_config_value(setting.entry, found->second.text);
-    if (!value.ok()) return annotate(value.status(), found->second.source);
+    if (!value.ok()) {
+      // The message begins with the flag.
+      const bool by_flag = found->second.source == "--" + std::string(setting.entry.name);
+      return by_flag ? value.status() : annotate(value.status(), found->second.source);
+    }
     store(options, setting.field, *value);
   }
   if (options.model.empty()) {

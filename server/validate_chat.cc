@@ -78,11 +78,6 @@ void check_tools(const v1::ChatRequest& request, const FieldCheck& check) {
                      std::any_of(request.tools().begin(), request.tools().end(),
                                  [&](const v1::Tool& tool) { return tool.name() == function; }),
                  "names none of the tools");
-  choice.unbuilt("function_name", !function.empty());
-  const bool may_call =
-      mode == v1::TOOL_CHOICE_MODE_REQUIRED ||
-      (!request.tools().empty() && mode != v1::TOOL_CHOICE_MODE_NONE && function.empty());
-  choice.unbuilt("mode", may_call, "only NONE is built: tools are shown, and a call stays text");
 }
 
 void check_response_format(const v1::ResponseFormat& format, const FieldCheck& check) {
@@ -112,6 +107,16 @@ size_t content_bytes(const v1::ChatRequest& request) {
 }
 
 }  // namespace
+
+void check_tool_calls(const v1::ChatRequest& request, const FieldCheck& check) {
+  const FieldCheck choice = check.in("tool_choice");
+  const v1::ToolChoiceMode mode = request.tool_choice().mode();
+  const bool named = !request.tool_choice().function_name().empty();
+  choice.unbuilt("function_name", named);
+  const bool may_call = mode == v1::TOOL_CHOICE_MODE_REQUIRED ||
+                        (!request.tools().empty() && mode != v1::TOOL_CHOICE_MODE_NONE && !named);
+  choice.unbuilt("mode", may_call, "only NONE is built: tools are shown, and a call stays text");
+}
 
 void check_chat(const v1::ChatRequest& request, const ModelLimits& limits,
                 const FieldCheck& check) {

@@ -17,6 +17,7 @@ constexpr int kMaxChoices = 1024;
 constexpr size_t kMaxConstraintBytes = size_t{256} << 10;
 constexpr size_t kMaxCacheSaltBytes = 128;
 constexpr int kMaxPriority = 1000;
+constexpr int kMaxPatternSize = 1024;
 
 void check_stops(const v1::SamplingParams& s, const ModelLimits& limits, const FieldCheck& check) {
   check.count("stop", s.stop_size(), kMaxStops);
@@ -43,6 +44,13 @@ void check_structured_output(const v1::StructuredOutput& output, const FieldChec
       output.constraint_case() == Constraint::CONSTRAINT_NOT_SET ||
       (output.constraint_case() == Constraint::kJsonObject && !output.json_object());
   check.unbuilt("", !neutral);
+}
+
+void check_repetition(const v1::RepetitionDetection& detection, const FieldCheck& check) {
+  check.integer("max_pattern_size", detection.max_pattern_size(), 0, kMaxPatternSize);
+  check.integer("min_pattern_size", detection.min_pattern_size(), 0, detection.max_pattern_size());
+  check.integer("min_count", detection.min_count(), detection.max_pattern_size() > 0 ? 2 : 0,
+                1 << 20);
 }
 
 // What is declared and bounded, and not built yet.
@@ -72,8 +80,15 @@ void check_unbuilt(const v1::SamplingParams& s, const ModelLimits& limits,
     check.integer("truncate_prompt_tokens", s.truncate_prompt_tokens(), 1, limits.max_model_len);
   }
   if (s.has_thinking_token_budget()) {
-    check.integer("thinking_token_budget", s.thinking_token_budget(), 0, kInt32Max);
+    check.integer("thinking_token_budget", s.thinking_token_budget(), -1, kInt32Max);
   }
+  if (s.has_repetition_detection()) {
+    check_repetition(s.repetition_detection(), check.in("repetition_detection"));
+  }
+  check.token_ids("prompt_logprob_token_ids", s.prompt_logprob_token_ids(), kMaxTokenList,
+                  limits.vocab_size);
+  check.integer("prompt_logprob_start", s.prompt_logprob_start(), 0, limits.max_model_len);
+  if (s.has_stream_interval()) check.integer("stream_interval", s.stream_interval(), 1, 1 << 20);
   if (s.has_structured_output()) {
     check_structured_output(s.structured_output(), check.in("structured_output"));
   }
@@ -87,7 +102,12 @@ void check_unbuilt(const v1::SamplingParams& s, const ModelLimits& limits,
   check.unbuilt("allowed_token_ids", !s.allowed_token_ids().empty());
   check.unbuilt("bad_words", !s.bad_words().empty());
   check.unbuilt("truncate_prompt_tokens", s.has_truncate_prompt_tokens());
-  check.unbuilt("thinking_token_budget", s.has_thinking_token_budget());
+  check.unbuilt("thinking_token_budget",
+                s.has_thinking_token_budget() && s.thinking_token_budget() >= 0);
+  check.unbuilt("repetition_detection", s.repetition_detection().max_pattern_size() > 0);
+  check.unbuilt("prompt_logprob_token_ids", !s.prompt_logprob_token_ids().empty());
+  check.unbuilt("prompt_logprob_start", s.prompt_logprob_start() > 0);
+  check.unbuilt("stream_interval", s.has_stream_interval() && s.stream_interval() > 1);
   check.unbuilt("logprob_token_ids", !s.logprob_token_ids().empty());
 }
 

@@ -34,6 +34,8 @@ TEST_CASE("config values are parsed by type and bounded at both ends") {
     CHECK_FALSE(parse_config_value(kTable[3], bad).ok());
   }
   CHECK(std::get<bool>(*parse_config_value(kTable[4], "off")) == false);
+  CHECK(std::get<bool>(*parse_config_value(kTable[4], "TRUE")));
+  CHECK_FALSE(std::get<bool>(*parse_config_value(kTable[4], "False")));
   CHECK_FALSE(parse_config_value(kTable[4], "maybe").ok());
   CHECK_FALSE(parse_config_value(kTable[2], "auto|cpu").ok());
   CHECK(std::get<std::string>(*parse_config_value(kTable[2], "cuda")) == "cuda");

@@ -83,3 +83,9 @@ def test_the_grpcurl_line_of_the_readme_works_as_printed(server):
     assert answer.returncode == 0, answer.stderr
     assert re.search('"finish(_r|R)eason": "FINISH_REASON_', answer.stdout), answer.stdout
     assert '"text": ' in answer.stdout
+
+
+def test_a_method_that_there_is_not_says_so(server):
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/pelton.v1.Inference/Sing")(b"", timeout=5)
+    assert rpc_error_details(caught.value)[:2] == ("UNIMPLEMENTED", "UNKNOWN_METHOD")

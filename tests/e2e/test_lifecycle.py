@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -9,9 +10,10 @@ import subprocess
 import threading
 import time
 
+import grpc
 import httpx
 import pytest
-from conftest import BIN, MODEL, GrpcApi
+from conftest import BIN, MODEL, GrpcApi, rpc_error_details, sse_events
 
 PELTON = str(BIN / "pelton")
 
@@ -37,6 +39,54 @@ def test_a_signal_lets_running_answers_end_and_exits_zero(new_server, how):
     thread.join()
     assert result["answer"].status_code == 200
     assert result["answer"].json()["usage"]["completion_tokens"] == 200
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_drain_that_is_over_tells_every_client_so(new_server, signals):
+    server = new_server("--drain-timeout-s", "0.5" if signals == 1 else "30", "--max-model-len", "8192")
+    body = {"prompt": "Once", "max_tokens": 8000, "ignore_eos": True, "temperature": 0}
+    seen = {}
+
+    def unary():
+        seen["unary"] = httpx.post(server.http + "/v1/completions", json=body, timeout=60)
+
+    def stream():
+        with httpx.stream("POST", server.http + "/v1/completions", json={**body, "stream": True}, timeout=60) as answer:
+            seen["stream"] = list(sse_events(answer))
+
+    def call():
+        request = {"prompt": {"text": "Once"}, "sampling": {"max_tokens": 8000, "ignore_eos": True}}
+        try:
+            seen["grpc"] = GrpcApi(server.grpc).call("pelton.v1.Inference", "Complete", request)
+        except grpc.RpcError as error:
+            seen["grpc"] = rpc_error_details(error)
+
+    threads = [threading.Thread(target=target) for target in (unary, stream, call)]
+    for thread in threads:
+        thread.start()
+    while server.metric("pelton:num_requests_running") < 3:
+        time.sleep(0.01)
+    for _ in range(signals):
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    assert server.process.wait(20) == 0
+    for thread in threads:
+        thread.join()
+    assert seen["unary"].status_code == 503 and seen["unary"].json()["error"]["code"] == "draining"
+    assert json.loads(seen["stream"][-2])["error"]["code"] == "draining"
+    assert seen["stream"][-1] == "[DONE]"
+    assert seen["grpc"][:2] == ("UNAVAILABLE", "DRAINING")
+
+
+def test_a_signal_while_the_model_loads_ends_the_start(tmp_path):
+    shape = pathlib.Path(__file__).parents[2] / "bench/shapes/llama-3.2-1b"
+    command = [str(BIN / "pelton-server"), str(shape), "--load-format", "dummy", "--quantization", "q8_0"]
+    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    loading = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    loading.send_signal(signal.SIGINT)
+    out, log = loading.communicate(timeout=5)
+    assert loading.returncode == 0 and "ready" not in out and "stopped while loading" in log
 
 
 def test_an_api_key_guards_everything_but_health(new_server):

@@ -14,6 +14,13 @@ HTTP_STATUS_OF = {
     "RESOURCE_EXHAUSTED": 429,
     "UNAVAILABLE": 503,
 }
+# The word of OpenAI's errors for each reason of gRPC's.
+CODE_OF = {
+    "INVALID_FIELD": "invalid_value",
+    "UNSUPPORTED_PARAMETER": "unsupported_parameter",
+    "MODEL_NOT_FOUND": "model_not_found",
+    "CONTEXT_LENGTH_EXCEEDED": "context_length_exceeded",
+}
 FINISH = {1: "stop", 2: "length"}
 
 
@@ -50,8 +57,8 @@ def test_same_answer_or_same_error(server, api, item):
         code, reason, field = rpc_error_details(caught.value)
         error = http.json()["error"]
         assert http.status_code == HTTP_STATUS_OF[code], (code, error)
-        assert reason, "every error has a reason"
-        assert (code == "UNIMPLEMENTED") == (error["code"] == "unsupported_parameter")
+        assert CODE_OF[reason] == error["code"]
+        assert (code == "UNIMPLEMENTED") == (reason == "UNSUPPORTED_PARAMETER")
         if field is not None and error["param"] is not None:
             assert json_name(field) == error["param"].split("[")[0], (field, error)
         return
@@ -71,22 +78,28 @@ def test_same_answer_or_same_error(server, api, item):
 
     pieces, ids, reasons = "", [], []
     for message in ask_grpc(server, api, item, stream=True):
+        usage = message.usage
         for part in message.choices:
             pieces += grpc_text(part)
             ids += part.token_ids
             reasons += [part.finish_reason] if part.finish_reason else []
     assert (pieces, ids, reasons) == (text, list(other.token_ids), [other.finish_reason])
+    counts = (response.usage.prompt_tokens, response.usage.completion_tokens)
+    assert (usage.prompt_tokens, usage.completion_tokens) == counts
 
-    body = {**http_body(server.model, item), "stream": True}
+    body = {**http_body(server.model, item), "stream": True, "stream_options": {"include_usage": True}}
     route = "/v1/chat/completions" if item["messages"] is not None else "/v1/completions"
-    pieces, ids, last = "", [], None
+    pieces, ids, reasons, usage, last = "", [], [], None, None
     with httpx.stream("POST", server.http + route, json=body, timeout=60) as stream:
         for data in sse_events(stream):
             last = data
             if data == "[DONE]":
                 continue
+            usage = load_json(data).get("usage") or usage
             for part in load_json(data)["choices"]:
                 pieces += part["text"] if "text" in part else part["delta"].get("content") or ""
                 ids += part.get("token_ids") or []
+                reasons += [part["finish_reason"]] if part["finish_reason"] else []
     assert last == "[DONE]"
-    assert (pieces, ids) == (text, list(other.token_ids))
+    assert (pieces, ids, reasons) == (text, list(other.token_ids), [FINISH[other.finish_reason]])
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == counts

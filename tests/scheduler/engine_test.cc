@@ -242,6 +242,24 @@ TEST_CASE("draining refuses the new and completes the old") {
   CHECK(h.engine->idle());
 }
 
+TEST_CASE("ending all gives what runs and what waits the error and refuses the new") {
+  EngineHarness h;
+  const RequestId running = h.submit(h.request({1}, 100));
+  h.engine->step();
+  const RequestId queued = h.submit(h.request({1}, 100));
+  h.engine->end_all(absl::UnavailableError("enough"));
+  CHECK(h.engine->submit(h.request({1}), h.sink).code() == absl::StatusCode::kUnavailable);
+  h.run();
+  for (const RequestId id : {running, queued}) {
+    CHECK(h.sink->answer(id).last.finish_reason == FinishReason::kError);
+    CHECK(h.sink->answer(id).last.status == absl::UnavailableError("enough"));
+  }
+  CHECK(h.sink->faults() == 0);
+  CHECK(h.engine->idle());
+  CHECK(h.engine->load().used_blocks == 0);
+  CHECK(h.engine->health().ok());
+}
+
 TEST_CASE("an engine that goes ends what is in flight with abort") {
   EngineHarness h;
   const RequestId running = h.submit(h.request({1}, 100));

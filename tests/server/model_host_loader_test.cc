@@ -81,6 +81,35 @@ TEST_CASE("dummy weights make a model without text") {
   CHECK(loaded->model->chat_template() == nullptr);
 }
 
+TEST_CASE("a gguf file without a vocabulary makes a model without text") {
+  const std::string path =
+      std::string(PELTON_SOURCE_DIR) + "/tests/goldens/models/llama/model.gguf";
+  const SteadyClock clock;
+  SharedDevices devices;
+  auto loaded = load_served_model(options_for(path), devices, &clock, nullptr);
+  REQUIRE(loaded.status() == absl::OkStatus());
+  CHECK(loaded->model->tokenizer() == nullptr);
+}
+
+TEST_CASE("a model is called as its folder however that is spelt") {
+  const TempDir dir;
+  const std::filesystem::path folder = dir.path() / "tiny";
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder / "config.json")
+      << R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 128,
+             "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 100,
+             "max_position_embeddings": 64, "rms_norm_eps": 1e-5})";
+  const SteadyClock clock;
+  SharedDevices devices;
+  for (const char* spelling : {"", "/.", "/../tiny/", "/config.json"}) {
+    auto loaded =
+        load_served_model(options_for(folder.string() + spelling, {"--load-format", "dummy"}),
+                          devices, &clock, nullptr);
+    REQUIRE(loaded.status() == absl::OkStatus());
+    CHECK(loaded->model->facts().name == "tiny");
+  }
+}
+
 TEST_CASE("the models of a process share one compute pool") {
   const TempDir dir;
   std::ofstream(dir.path() / "config.json")

@@ -199,6 +199,24 @@ TEST_CASE("a drain refuses what is new and lets what runs end") {
   CHECK(f.nothing_left());
 }
 
+TEST_CASE("a drain that is over ends what runs and what is tokenised with its reason") {
+  ServiceFixture f;
+  f.model->gate.close();
+  const auto sink = std::make_shared<CollectingSink>();
+  auto running = f.start(ids(2000), sink).value();
+  auto preparing = f.start(text("abc", 20), sink).value();
+  f.service->end_all();
+  CHECK(error_reason(f.start(ids(1), sink).status()) == "DRAINING");
+  f.model->gate.open();
+  REQUIRE(eventually([&] { return sink->finished() == 2; }));
+  for (const auto& call : {running, preparing}) {
+    CHECK(sink->answer(call->id()).last.status.code() == absl::StatusCode::kUnavailable);
+    CHECK(error_reason(sink->answer(call->id()).last.status) == "DRAINING");
+  }
+  running = preparing = nullptr;
+  CHECK(f.nothing_left());
+}
+
 TEST_CASE("a drain and an exit and a client's leaving hold for the tokenizer too") {
   ServiceFixture f({}, {.max_tokenizing_requests = 1000});
   const auto release = f.block_worker();
