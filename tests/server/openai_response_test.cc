@@ -189,7 +189,9 @@ TEST_CASE("prompt logprobs follow vllm's shape") {
   set_token(position->mutable_chosen(), 7, -2, "x");
   set_token(position->add_top(), 7, -2, "x");
   set_token(position->add_top(), 8, -1, "y");
-  OpenAiWriter writer(false, AnswerShape(), "c", 1, 1, 1);
+  AnswerShape shape;
+  shape.prompt_logprobs = true;
+  OpenAiWriter writer(false, shape, "c", 1, 1, 1);
   std::string out;
   writer.append_answer(out, std::vector{message});
   CHECK(out.find(R"("prompt_logprobs":[null,{"7":{"logprob":-2,"rank":1,"decoded_token":"x"},)"

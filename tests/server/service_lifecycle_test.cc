@@ -200,10 +200,12 @@ TEST_CASE("a drain refuses what is new and lets what runs end") {
 }
 
 TEST_CASE("a drain that is over ends what runs and what is tokenised with its reason") {
-  ServiceFixture f;
+  FakeModelOptions slow;
+  slow.step_time = std::chrono::milliseconds(5);
+  ServiceFixture f(slow);
   f.model->gate.close();
   const auto sink = std::make_shared<CollectingSink>();
-  auto running = f.start(ids(2000), sink).value();
+  auto running = f.start(ids(500), sink).value();
   auto preparing = f.start(text("abc", 20), sink).value();
   f.service->end_all();
   CHECK(error_reason(f.start(ids(1), sink).status()) == "DRAINING");
