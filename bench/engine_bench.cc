@@ -95,20 +95,21 @@ class Measurement {
     for (int repeat = -1; repeat < options_.repeats; ++repeat) {
       PELTON_RETURN_IF_ERROR(prepare());
       runs_.take_longest_step();
+      if (options_.begun) options_.begun();
       const Stopwatch watch;
       const double cpu = cpu_seconds();
       PELTON_ASSIGN_OR_RETURN(const Counted counted, work());
       const double seconds = watch.seconds(), used = cpu_seconds() - cpu;
       const double longest = runs_.take_longest_step();
+      const double rate = counted.tokens / seconds;
+      const EngineFigure figure = {
+          name, batch, counted.tokens, counted.sampled, counted.attended, seconds, used, longest,
+          rate, {}};
+      if (options_.ended && repeat >= 0) options_.ended(figure);
       runs_.finish();
       if (repeat < 0) continue;
-      const double rate = counted.tokens / seconds;
       repeats.push_back(rate);
-      if (seconds < best.seconds) {
-        best = {
-            name, batch, counted.tokens, counted.sampled, counted.attended, seconds, used, longest,
-            rate, {}};
-      }
+      if (seconds < best.seconds) best = figure;
     }
     best.repeats = std::move(repeats);
     return best;

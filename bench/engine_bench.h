@@ -1,6 +1,7 @@
 // Prefill, decode and mixed work straight on the engine: no tokenizer, no sockets.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,10 @@ struct EngineBenchOptions {
   std::vector<int> batches = {1};  // sequences at once
   bool mixed = false;              // sequences decoding beside a prefill, and arriving in turn
   int repeats = 3;
+  // Called when a figure's timed work begins and, once it is over, with that figure: for who
+  // measures beside. In each repeat.
+  std::function<void()> begun;
+  std::function<void(const struct EngineFigure&)> ended;
 };
 
 struct EngineFigure {

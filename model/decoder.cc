@@ -84,6 +84,15 @@ Status Decoder::allocate_activations() {
   return Status();
 }
 
+int64_t Decoder::activation_bytes_per_token(const Architecture& architecture,
+                                            const ModelConfig& config, DType dtype) {
+  const int64_t up = int64_t{architecture.gated_mlp ? 2 : 1} * config.intermediate_size;
+  const int64_t hidden = config.hidden_size;
+  return dtype_bytes(dtype,
+                     2 * hidden + std::max<int64_t>(qkv_size(config), up) +
+                         std::max<int64_t>({config.q_size(), config.intermediate_size, hidden}));
+}
+
 int64_t Decoder::activation_bytes() const {
   return residual_->bytes() + hidden_->bytes() + wide_->bytes() + narrow_->bytes() +
          logits_->bytes();

@@ -34,6 +34,9 @@ class Decoder {
   const DecoderWeights& weights() const { return weights_; }
   const DecoderLimits& limits() const { return limits_; }
   int64_t activation_bytes() const;
+  // What each token of a step adds to them.
+  static int64_t activation_bytes_per_token(const Architecture& architecture,
+                                            const ModelConfig& config, DType dtype);
 
   // Computes the batch's KV and the final hidden states of its logit rows.
   Status forward(const Batch& batch, KvCache& cache);

@@ -70,10 +70,11 @@ StatusOr<KvPlan> plan_kv_cache(const KvGeometry& geometry, const KvBudget& budge
       return invalid_field(
           "max_model_len",
           fmt::format("one sequence of {} tokens needs {} of KV cache, and {} hold {} tokens; "
-                      "lower --max-model-len or raise --kv-cache-memory-bytes",
+                      "lower --max-model-len or raise {}",
                       budget.max_model_len, mib(blocks_for(budget.max_model_len) * block_bytes),
                       mib(budget.bytes == 0 ? budget.free_bytes / 4 : budget.bytes),
-                      blocks * geometry.block_size));
+                      blocks * geometry.block_size,
+                      budget.all_left ? "--gpu-memory-utilization" : "--kv-cache-memory-bytes"));
     }
     plan.max_model_len = static_cast<int>(blocks * geometry.block_size);
   }

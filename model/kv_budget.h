@@ -24,6 +24,7 @@ struct KvBudget {
   int64_t free_bytes = 0;    // what the device has left
   int max_model_len = 0;     // tokens
   bool may_shorten = false;  // lower max_model_len to what fits instead of failing
+  bool all_left = false;     // `bytes` are all that weights and activations left of a device
 };
 struct KvPlan {
   std::vector<int> num_blocks;  // [num_groups]; the same in each: a sequence takes as many of each

@@ -56,6 +56,75 @@ std::string_view weight_format(const WeightSource& source) {
   return dtype_info(static_cast<DType>(most)).name;
 }
 
+double mib(int64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
+// Where a device with memory of its own has too little, what would fit is said.
+StatusOr<DecoderWeights> load_weights(std::unique_ptr<WeightSource> source,
+                                      const ModelConfig& config, const LoadProgress& progress,
+                                      Backend& backend) {
+  const int64_t stored_bytes = source->total_bytes();
+  const int64_t device_bytes = backend.free_memory_bytes();
+  StatusOr<DecoderWeights> weights =
+      load_decoder_weights(std::move(source), config, backend, progress);
+  if (!backend.dedicated_memory() ||
+      weights.status().code() != absl::StatusCode::kResourceExhausted) {
+    return weights;
+  }
+  Status status = annotate(
+      weights.status(),
+      fmt::format("the model's weights, {:.1f} MiB as they are stored, do not fit the {:.1f} MiB "
+                  "that weights, activations and KV cache share on this device; take a smaller "
+                  "model or format, or raise --gpu-memory-utilization",
+                  mib(stored_bytes), mib(device_bytes)));
+  set_error_field(status, "gpu_memory_utilization");
+  return status;
+}
+
+Status step_too_large(const Status& status, const DecoderLimits& limits, const ModelConfig& config,
+                      int64_t bytes_per_token, int64_t left_bytes) {
+  const int64_t logits = int64_t{limits.max_logit_rows} * 4 * config.vocab_size;
+  // Sampling and the step's plan take about as much again as the logits.
+  const int64_t fit = std::max<int64_t>(0, (left_bytes - 2 * logits) / bytes_per_token);
+  Status out = annotate(
+      status, fmt::format("a step of {} tokens needs more than the {:.1f} MiB that the weights "
+                          "leave on this device; steps of about {} tokens fit: lower "
+                          "--max-num-batched-tokens, or raise --gpu-memory-utilization",
+                          limits.max_num_batched_tokens, mib(left_bytes), fit));
+  set_error_field(out, "max_num_batched_tokens");
+  return out;
+}
+
+// The decoder with its activations, and the backend's own needs: all that the largest step takes.
+StatusOr<std::unique_ptr<Decoder>> make_decoder(const Architecture& architecture,
+                                                const ModelConfig& config,
+                                                const KvGeometry& geometry,
+                                                const DecoderLimits& limits, int max_num_seqs,
+                                                DecoderWeights weights, Backend& backend) {
+  const int64_t left_bytes = backend.free_memory_bytes();
+  StatusOr<std::unique_ptr<Decoder>> decoder =
+      Decoder::create(architecture, config, geometry, limits, std::move(weights), backend);
+  Status status = decoder.status();
+  if (status.ok()) {
+    status = backend.reserve({.max_tokens = limits.max_num_batched_tokens,
+                              .max_seqs = max_num_seqs,
+                              .max_logit_rows = limits.max_logit_rows,
+                              .max_model_len = limits.max_model_len,
+                              .vocab_size = config.vocab_size,
+                              .num_q_heads = config.num_heads},
+                             geometry);
+  }
+  if (status.ok()) return decoder;
+  if (!backend.dedicated_memory() || status.code() != absl::StatusCode::kResourceExhausted) {
+    return status;
+  }
+  return step_too_large(
+      status, limits, config,
+      Decoder::activation_bytes_per_token(architecture, config, backend.activation_dtype()),
+      left_bytes);
+}
+
 }  // namespace
 
 StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
@@ -80,9 +149,8 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
   facts.bos_id = config.bos_id;
   facts.warnings = files.weights->warnings();
 
-  PELTON_ASSIGN_OR_RETURN(
-      DecoderWeights weights,
-      load_decoder_weights(std::move(files.weights), config, backend, options.progress));
+  PELTON_ASSIGN_OR_RETURN(DecoderWeights weights, load_weights(std::move(files.weights), config,
+                                                               options.progress, backend));
   facts.parameters = weights.parameter_count;
   facts.weight_bytes = weights.bytes;
 
@@ -95,17 +163,10 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
       .max_model_len = wanted_len,
       .max_num_batched_tokens = facts.max_num_batched_tokens,
       .max_logit_rows = std::clamp(options.max_num_seqs, kMinLogitRows, kMaxLogitRows)};
-  PELTON_ASSIGN_OR_RETURN(
-      std::unique_ptr<Decoder> decoder,
-      Decoder::create(*files.architecture, config, geometry, limits, std::move(weights), backend));
+  PELTON_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
+                          make_decoder(*files.architecture, config, geometry, limits,
+                                       options.max_num_seqs, std::move(weights), backend));
   facts.activation_bytes = decoder->activation_bytes();
-  PELTON_RETURN_IF_ERROR(backend.reserve({.max_tokens = limits.max_num_batched_tokens,
-                                          .max_seqs = options.max_num_seqs,
-                                          .max_logit_rows = limits.max_logit_rows,
-                                          .max_model_len = wanted_len,
-                                          .vocab_size = config.vocab_size,
-                                          .num_q_heads = config.num_heads},
-                                         geometry));
 
   const int64_t free_bytes = backend.free_memory_bytes();
   const bool take_all = backend.dedicated_memory() && options.kv_cache_memory_bytes == 0;
@@ -114,7 +175,8 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
       plan_kv_cache(geometry, {.bytes = take_all ? free_bytes : options.kv_cache_memory_bytes,
                                .free_bytes = free_bytes,
                                .max_model_len = wanted_len,
-                               .may_shorten = options.max_model_len == 0}));
+                               .may_shorten = options.max_model_len == 0,
+                               .all_left = take_all}));
   facts.max_model_len = plan.max_model_len;
   facts.shortened = options.max_model_len == 0 && plan.max_model_len < config.max_positions;
   facts.kv_cache_bytes = plan.bytes;

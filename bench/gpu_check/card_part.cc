@@ -5,6 +5,7 @@
 #include "bench/gpu_check/check_context.h"
 #include "bench/gpu_check/device_time.h"
 #include "cuda/kernels/ceilings.h"
+#include "cuda/library_gemm.h"
 
 namespace pelton::bench {
 namespace {
@@ -89,6 +90,53 @@ Status measure_matrix_rate(const CheckContext& context, DeviceTimer& timer, Part
   return Status();
 }
 
+// What the card's own matrix instructions give, as its library uses them.
+Status measure_library_rate(const CheckContext& context, DeviceTimer& timer, PartReport& report) {
+  CheckRow row;
+  row.name = "bf16 matrix rate by cuBLASLt";
+  const StatusOr<const cuda::CublasLt*> library = cuda::open_cublaslt();
+  if (!library.ok()) {
+    row.note = "not there: not measured";
+    report.add(row);
+    return Status();
+  }
+  const int size = context.quick ? 64 : 8192;
+  PELTON_ASSIGN_OR_RETURN(
+      const auto arena,
+      cuda::DeviceArena::take(int64_t{10} * size * size + (int64_t{64} << 20), false));
+  PELTON_ASSIGN_OR_RETURN(const auto gemm, cuda::LibraryGemm::make(**library, ElementType::kBF16,
+                                                                   timer.stream(), "", ""));
+  const int64_t bytes = int64_t{2} * size * size;
+  PELTON_ASSIGN_OR_RETURN(const cuda::DevicePiece w, arena->allocate(bytes));
+  PELTON_RETURN_IF_ERROR(cuda_error(cudaMemset(w.data(), 0x3c, bytes), "memset"));
+  PELTON_RETURN_IF_ERROR(gemm->tune({size, size, false}, w.data(), size, arena));
+  PELTON_RETURN_IF_ERROR(gemm->reserve(arena));
+  PELTON_ASSIGN_OR_RETURN(const cuda::DevicePiece x, arena->allocate(bytes));
+  PELTON_ASSIGN_OR_RETURN(const cuda::DevicePiece out, arena->allocate(bytes));
+  PELTON_RETURN_IF_ERROR(cuda_error(cudaMemset(x.data(), 0x3c, bytes), "memset"));
+  cuda::LinearParams p;
+  p.weights = w.data();
+  p.x = x.data();
+  p.out = out.data();
+  p.x_stride = p.out_stride = p.m = p.n = p.k = size;
+  bool chosen = true;
+  PELTON_ASSIGN_OR_RETURN(const double us,
+                          timer.microseconds(1, context.quick ? 1 : 5, [&](int, cudaStream_t) {
+                            const StatusOr<bool> done = gemm->run(p);
+                            chosen = chosen && done.ok() && *done;
+                            return done.ok() ? cudaSuccess : cudaErrorUnknown;
+                          }));
+  if (chosen) {
+    row.unit = "TFLOP/s";
+    row.value = 2e-6 * size * static_cast<double>(size) * size / us;
+    row.note = fmt::format("{} cubed", size);
+  } else {
+    row.note = "slower than the own kernels: not used";
+  }
+  report.add(row);
+  return Status();
+}
+
 Status measure_launch(const CheckContext& context, DeviceTimer& timer, PartReport& report) {
   PELTON_ASSIGN_OR_RETURN(const DeviceMemory sink, device_memory(4));
   PELTON_ASSIGN_OR_RETURN(
@@ -111,6 +159,7 @@ Status check_card(const CheckContext& context, PartReport& report) {
   PELTON_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceTimer> timer, DeviceTimer::make());
   PELTON_RETURN_IF_ERROR(measure_bytes(context, *timer, report));
   PELTON_RETURN_IF_ERROR(measure_matrix_rate(context, *timer, report));
+  PELTON_RETURN_IF_ERROR(measure_library_rate(context, *timer, report));
   return measure_launch(context, *timer, report);
 }
 

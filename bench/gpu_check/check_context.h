@@ -23,7 +23,8 @@ struct CheckContext {
   // The card's ceilings, as the part "card" found them; 0: it has not run.
   double copy_gb_per_s = 0;  // bytes read and written, 1e9 a second
   double read_gb_per_s = 0;
-  double mma_tflops = 0;  // bf16, mma.sync
+  double mma_tflops = 0;  // bf16, the better of mma.sync and cuBLASLt
+  double limit_s = 0;     // of the part that runs; 0: none
 };
 
 // Each adds its rows as it goes; an error ends the part.

@@ -34,6 +34,8 @@ StatusOr<DeviceMemory> uploaded(const std::vector<int32_t>& values);
 Status row_cases(const CheckContext& context, const MeasureCase& measure);
 Status linear_cases(const CheckContext& context, const MeasureCase& measure);
 Status attention_cases(const CheckContext& context, const MeasureCase& measure);
+Status moving_cases(const CheckContext& context, const MeasureCase& measure);
+Status encoder_cases(const CheckContext& context, const MeasureCase& measure);
 Status sampling_cases(const CheckContext& context, const MeasureCase& measure);
 
 }  // namespace pelton::bench

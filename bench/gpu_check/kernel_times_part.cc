@@ -92,7 +92,9 @@ Status check_kernel_times(const CheckContext& context, PartReport& report) {
   };
   // A kernel that fails leaves a sticky error: its own row says so, and the rest has no card.
   PELTON_RETURN_IF_ERROR(row_cases(context, measure));
+  PELTON_RETURN_IF_ERROR(moving_cases(context, measure));
   PELTON_RETURN_IF_ERROR(attention_cases(context, measure));
+  PELTON_RETURN_IF_ERROR(encoder_cases(context, measure));
   PELTON_RETURN_IF_ERROR(linear_cases(context, measure));
   return sampling_cases(context, measure);
 }

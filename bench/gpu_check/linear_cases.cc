@@ -115,7 +115,8 @@ Status linear_cases(const CheckContext& context, const MeasureCase& measure) {
   }
   for (const WeightFormat format :
        {WeightFormat::k16Bit, WeightFormat::kQ8_0, WeightFormat::kQ4_0, WeightFormat::kQ4_1,
-        WeightFormat::kQ4_K, WeightFormat::kQ6_K, WeightFormat::kF8_128, WeightFormat::kI4_128}) {
+        WeightFormat::kQ5_0, WeightFormat::kQ5_1, WeightFormat::kQ4_K, WeightFormat::kQ5_K,
+        WeightFormat::kQ6_K, WeightFormat::kF8_128, WeightFormat::kI4_128}) {
     for (const Shape& shape : shapes) {
       PELTON_RETURN_IF_ERROR(linear_case(context, format, shape, rows, measure));
     }

@@ -99,6 +99,7 @@ std::string to_json(const std::vector<CheckPart>& parts) {
     json["part"] = part.name;
     json["status"] = part.status;
     json["seconds"] = part.seconds;
+    json["limit_seconds"] = part.limit_s;
     json["rows"] = Json::array();
     for (const CheckRow& row : part.rows) json["rows"].push_back(row_json(row));
     out.push_back(json);
@@ -107,18 +108,14 @@ std::string to_json(const std::vector<CheckPart>& parts) {
 }
 
 std::string to_markdown(const std::vector<CheckPart>& parts) {
-  std::string out = "| part | status | seconds |\n|---|---|---|\n";
+  std::string out =
+      "| part | what | figure | limit | of the limit | |\n|---|---|---|---|---|---|\n";
   for (const CheckPart& part : parts) {
-    out += fmt::format("| {} | {} | {:.1f} |\n", part.name, cell(part.status), part.seconds);
-  }
-  for (const CheckPart& part : parts) {
-    if (part.rows.empty()) continue;
-    out += fmt::format(
-        "\n## {}\n\n| what | figure | limit | of the limit | |\n|---|---|---|---|---|\n",
-        part.name);
+    out += fmt::format("| **{}** | | {} | | | {:.1f} s of {:.0f} |\n", part.name, cell(part.status),
+                       part.seconds, part.limit_s);
     for (const CheckRow& row : part.rows) {
       const bool limited = row.limit > 0;
-      out += fmt::format("| {} | {} | {} | {} | {} |\n", cell(row.name),
+      out += fmt::format("| {} | {} | {} | {} | {} | {} |\n", part.name, cell(row.name),
                          row.unit.empty() ? std::string(row.ok ? "ok" : "FAILED")
                                           : number(row.value) + " " + row.unit,
                          limited ? number(row.limit) + " " + row.unit : std::string(),

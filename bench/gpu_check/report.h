@@ -26,6 +26,7 @@ struct CheckPart {
   std::string name;
   std::string status = "not run";  // "passed", "failed", "timed out", "skipped: why"
   double seconds = 0;
+  double limit_s = 0;
   std::vector<CheckRow> rows;
 };
 

@@ -1,4 +1,4 @@
-// The test programs that stand beside gpu_check, by themselves and under compute-sanitizer.
+// The test programs that stand beside gpu_check.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -57,26 +57,6 @@ Status check_kernel_tests(const CheckContext& context, PartReport& report) {
 Status check_backend_tests(const CheckContext& context, PartReport& report) {
   return run_tests(context, report, "cuda_backend_test",
                    {context.quick ? "logit rows are gathered and capped" : "~[long]"});
-}
-
-Status check_sanitizer(const CheckContext& context, PartReport& report) {
-  const std::string tool = "compute-sanitizer";
-  const std::string log = context.output + "/compute-sanitizer.version";
-  if (kEmulated || !run_program({tool, "--version"}, 30, log).passed()) {
-    CheckRow row;
-    row.name = tool;
-    row.note = kEmulated ? "the emulator checks accesses itself" : "not on this machine: not run";
-    report.add(row);
-    return Status();
-  }
-  // The tool slows a kernel down a hundredfold: the tests that take it are marked by their size.
-  for (const std::string check : {"memcheck", "racecheck"}) {
-    add_run(context, report, check,
-            {tool, "--tool", check, "--error-exitcode", "9", "--kernel-name-exclude",
-             "kernel_substring=mma_rate", context.folder + "/cuda_kernels_test",
-             "~[long]~Tokens are those of the sampling spec for every combination"});
-  }
-  return Status();
 }
 
 }  // namespace pelton::bench
