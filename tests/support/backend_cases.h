@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "backend/backend.h"
@@ -54,12 +55,42 @@ struct AttentionCase {
 std::vector<float> run_attention(Backend& backend, const AttentionCase& c);
 std::vector<double> reference_attention(Backend& backend, const AttentionCase& c);
 void check_attention(Backend& backend);
+
+// Attention inside each sequence with no cache. Rows of a sequence depend on the seed and its
+// length alone, so that cases share sequences.
+struct EncoderCase {
+  int num_q_heads = 4, num_kv_heads = 2, head_dim = 24;
+  std::vector<int> lens;
+  uint64_t seed = 3;
+};
+Batch encoder_batch(const std::vector<int>& lens);
+// [sum of lens, Hq * D]
+std::vector<float> run_encoder_attention(Backend& backend, const EncoderCase& c);
 void check_encoder_attention(Backend& backend);
 void check_kv_blocks(Backend& backend);  // copy, read, write
 
+// A routed MLP: route(), then experts(). Rows depend on the seed and their number alone.
+struct ExpertsCase {
+  DType dtype = DType::kQ8_0;  // of the experts' weights
+  int64_t m = 13, hidden = 64, ffn = 32;
+  int num_experts = 5, top_k = 2;
+  bool renormalize = true, sigmoid = false;
+  Activation activation = Activation::kSilu;
+  bool float_logits = false;  // float32, else as activations are
+  bool mixed = false;         // gate and up differ in format, and not in every expert alike
+  uint64_t seed = 30;
+};
+struct PackedExperts {
+  std::vector<std::unique_ptr<Matrix>> owned;
+  std::vector<const Matrix*> gate_up, down;
+};
+PackedExperts pack_experts(Backend& backend, const ExpertsCase& c);
+// [m, hidden]
+std::vector<float> run_experts(Backend& backend, const ExpertsCase& c, const PackedExperts& packed);
+void check_experts(Backend& backend);
+
 void check_norm(Backend& backend);
 void check_activation(Backend& backend);
-void check_experts(Backend& backend);
 void check_pooling(Backend& backend);
 void check_logit_rows(Backend& backend);
 

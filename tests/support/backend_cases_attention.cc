@@ -295,56 +295,6 @@ void check_attention(Backend& backend) {
   }
 }
 
-void check_encoder_attention(Backend& backend) {
-  const int hq = 4, hkv = 2, dim = 24;
-  const std::vector<int> lens = {1, 19, 140};
-  const int64_t cols = (hq + 2 * hkv) * dim;
-  Batch batch;
-  batch.query_start_loc = {0};
-  for (int len : lens) {
-    for (int t = 0; t < len; ++t) {
-      batch.tokens.push_back(0);
-      batch.positions.push_back(t);
-    }
-    batch.query_start_loc.push_back(batch.num_tokens());
-    batch.seq_lens.push_back(len);
-  }
-  const std::vector<float> values = random_normal(batch.num_tokens() * cols, 3);
-  const std::vector<float> x = as_activations(backend, values);
-  const DeviceTensor qkv = upload(backend, values, cols);
-  const DeviceTensor out = make_activations(backend, batch.num_tokens(), hq * dim);
-  EncoderAttentionParams p;
-  p.plan = must(backend.prepare(batch, KvGeometry{}));
-  p.qkv = qkv.view;
-  p.num_q_heads = hq;
-  p.num_kv_heads = hkv;
-  p.head_dim = dim;
-  p.scale = 0.2F;
-  p.out = out.view;
-  backend.encoder_attention(p);
-  std::vector<double> expected;
-  for (size_t s = 0; s < lens.size(); ++s) {
-    const float* first = x.data() + batch.query_start_loc[s] * cols;
-    for (int t = 0; t < lens[s]; ++t) {
-      for (int h = 0; h < hq; ++h) {
-        std::vector<double> sum(dim);
-        double weights = 0;
-        for (int u = 0; u < lens[s]; ++u) {
-          double dot = 0;
-          const float* k = first + u * cols + (hq + h / 2) * dim;
-          for (int d = 0; d < dim; ++d)
-            dot += static_cast<double>(first[t * cols + h * dim + d]) * k[d];
-          const double weight = std::exp(0.2F * dot);
-          weights += weight;
-          for (int d = 0; d < dim; ++d) sum[d] += weight * k[hkv * dim + d];
-        }
-        for (double value : sum) expected.push_back(value / weights);
-      }
-    }
-  }
-  check_near(download(backend, out.view), expected, tolerance(backend.activation_dtype()), 4);
-}
-
 void check_kv_blocks(Backend& backend) {
   AttentionCase c;
   c.kv_dtype = backend.activation_dtype();

@@ -7,6 +7,7 @@
 #include "backend/drawn_tokens.h"
 #include "core/check.h"
 #include "tests/support/naive_dequantize.h"
+#include "tests/support/naive_parts.h"
 
 namespace pelton {
 namespace {
@@ -19,17 +20,6 @@ class NaiveBuffer final : public Buffer {
 
  private:
   std::vector<double> storage_;
-};
-
-struct NaiveMatrix final : Matrix {
-  int64_t num_rows = 0;
-  int64_t num_cols = 0;
-  std::vector<float> values;  // [rows, cols]
-
-  int64_t rows() const override { return num_rows; }
-  int64_t cols() const override { return num_cols; }
-  int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
-  const float* row(int64_t r) const { return values.data() + r * num_cols; }
 };
 
 struct NaiveRope final : RopeTable {
@@ -54,17 +44,6 @@ struct NaiveKv final : KvCache {
   }
 };
 
-struct NaivePlan final : StepPlan {
-  Batch batch;
-  std::vector<int> sequence;  // [num_tokens] which sequence a token belongs to
-};
-
-const NaiveMatrix& naive(const Matrix* matrix) {
-  return *static_cast<const NaiveMatrix*>(matrix);
-}
-const NaivePlan& naive(const StepPlan* plan) {
-  return *static_cast<const NaivePlan*>(plan);
-}
 NaiveKv::Layer& layer_of(const KvLayer& kv) {
   return static_cast<NaiveKv*>(kv.cache)->groups[kv.group][kv.index];
 }
@@ -98,20 +77,6 @@ void rotate(const RopeSpec& spec, int position, float* head) {
     a = static_cast<float>(x * c - y * s);
     b = static_cast<float>(y * c + x * s);
   }
-}
-
-double activate(Activation kind, double x) {
-  switch (kind) {
-    case Activation::kSilu:
-      return x / (1.0 + std::exp(-x));
-    case Activation::kGeluTanh:
-      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::kGeluErf:
-      return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
-    case Activation::kRelu:
-      return std::max(x, 0.0);
-  }
-  return 0;
 }
 
 }  // namespace
@@ -315,7 +280,7 @@ void NaiveBackend::activation(const ActivationParams& p) {
     const float* x = p.x.row<float>(m);
     for (int64_t i = 0; i < p.out.cols; ++i) {
       const double up = p.gated ? x[p.out.cols + i] : 1.0;
-      p.out.row<float>(m)[i] = static_cast<float>(activate(p.kind, x[i]) * up);
+      p.out.row<float>(m)[i] = static_cast<float>(naive_activate(p.kind, x[i]) * up);
     }
   }
 }
@@ -345,19 +310,7 @@ Status NaiveBackend::download(const Tensor& x, std::span<std::byte> host) {
   return Status();
 }
 
-// What a decoder does not need: no test asks for it here.
-void NaiveBackend::encoder_attention(const EncoderAttentionParams&) {
-  PELTON_CHECK(false, "naive backend: decoders only");
-}
-void NaiveBackend::route(const RouteParams&) {
-  PELTON_CHECK(false, "naive backend: dense only");
-}
-void NaiveBackend::experts(const ExpertsParams&) {
-  PELTON_CHECK(false, "naive backend: dense only");
-}
-void NaiveBackend::pool(const PoolParams&) {
-  PELTON_CHECK(false, "naive backend: decoders only");
-}
+// No test asks for these here.
 Status NaiveBackend::read_block(const KvCache&, int, BlockId, std::span<std::byte>) {
   return absl::UnimplementedError("naive backend: blocks do not leave the device");
 }
