@@ -170,6 +170,21 @@ struct PoolParams {
   Tensor out;              // [num_seqs, H] f32
 };
 
+// What encoder_attention() will be asked for; zeros: nothing.
+struct EncoderHeads {
+  int num_q_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  bool operator==(const EncoderHeads&) const = default;
+};
+// What experts() will be asked for; zeros: nothing.
+struct ExpertsShape {
+  int num_experts = 0;
+  int top_k = 0;
+  int hidden = 0;  // H
+  int ffn = 0;     // F
+};
+
 // The largest step that a model will ask for.
 struct StepLimits {
   int max_tokens = 0;
@@ -178,6 +193,8 @@ struct StepLimits {
   int max_model_len = 0;   // tokens of a sequence
   int vocab_size = 0;
   int num_q_heads = 0;
+  EncoderHeads encoder = {};
+  ExpertsShape experts = {};
 };
 
 class Backend {

@@ -17,16 +17,15 @@
 #include "cuda/handles.h"
 #include "cuda/kv_cache.h"
 #include "cuda/library_gemm.h"
+#include "cuda/op_parts.h"
 #include "cuda/packed_matrix.h"
+#include "cuda/routed_experts.h"
 #include "cuda/step_clock.h"
 #include "cuda/step_graphs.h"
 #include "cuda/step_plan.h"
 
 namespace pelton::cuda {
 
-inline const PackedMatrix& packed(const Matrix& matrix) {
-  return static_cast<const PackedMatrix&>(matrix);
-}
 inline const CudaStepPlan& plan_of(const StepPlan& plan) {
   return static_cast<const CudaStepPlan&>(plan);
 }
@@ -88,7 +87,7 @@ class CudaBackend final : public Backend {
   void attention(const AttentionParams& p) override;
   void encoder_attention(const EncoderAttentionParams& p) override;
   void activation(const pelton::ActivationParams& p) override;
-  void route(const RouteParams& p) override;
+  void route(const pelton::RouteParams& p) override;
   void experts(const ExpertsParams& p) override;
   void pool(const pelton::PoolParams& p) override;
   void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) override;
@@ -128,6 +127,7 @@ class CudaBackend final : public Backend {
   Stream stream_;
   std::unique_ptr<WeightLoader> loader_;
   std::unique_ptr<StepPlanner> planner_;
+  std::unique_ptr<RoutedExperts> experts_;
   std::unique_ptr<DeviceSampler> sampler_;
   std::unique_ptr<StepGraphs> graphs_;
   std::unique_ptr<LibraryGemm> library_gemm_;  // without batch_invariant

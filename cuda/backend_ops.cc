@@ -1,4 +1,6 @@
 // Each op of backend.h as one kernel's parameters.
+#include <fmt/format.h>
+
 #include "core/check.h"
 #include "cuda/backend_class.h"
 #include "cuda/kernels/activation.h"
@@ -8,12 +10,35 @@
 #include "cuda/kernels/norm.h"
 #include "cuda/kernels/rope_kv.h"
 #include "cuda/kernels/rows.h"
+#include "cuda/kernels/uncached_attention.h"
 
 namespace pelton::cuda {
 namespace {
 
 NormScales scales_of(const NormWeights& weights) {
   return {weights.weight, weights.bias};
+}
+
+bool in_vectors(const Tensor& x) {
+  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.row_stride % 8 == 0;
+}
+
+// What uncached_attention.h has a kernel for.
+Status check_encoder(const EncoderAttentionParams& p, int tokens) {
+  if (p.num_kv_heads < 1 || p.num_q_heads < 1 || p.num_q_heads % p.num_kv_heads != 0 ||
+      p.head_dim < 8 || p.head_dim > 256 || p.head_dim % 8 != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("attention without a cache has no kernel for {} heads over {} of {}",
+                    p.num_q_heads, p.num_kv_heads, p.head_dim));
+  }
+  const int64_t q_cols = int64_t{p.num_q_heads} * p.head_dim;
+  const int64_t cols = q_cols + int64_t{2} * p.num_kv_heads * p.head_dim;
+  if (!(p.scale > 0) || p.qkv.rows != tokens || p.qkv.cols != cols || p.out.rows != tokens ||
+      p.out.cols != q_cols || !in_vectors(p.qkv) || !in_vectors(p.out)) {
+    return absl::InvalidArgumentError(
+        "attention without a cache: tensors that do not fit the batch and its heads");
+  }
+  return Status();
 }
 
 }  // namespace
@@ -152,23 +177,35 @@ void CudaBackend::attention(const AttentionParams& p) {
   note(paged_attention(out, stream_.get()), "attention");
 }
 
+void CudaBackend::encoder_attention(const EncoderAttentionParams& p) {
+  // The plan is this backend's own: it may complete it.
+  auto& step = const_cast<CudaStepPlan&>(plan_of(*p.plan));
+  note(check_encoder(p, step.num_tokens));
+  if (!failure_.ok()) return;
+  const EncoderHeads heads = {p.num_q_heads, p.num_kv_heads, p.head_dim};
+  if (step.encoder.heads != heads) {
+    note(planner_->plan_encoder_late(step, heads));
+    if (!failure_.ok()) return;
+  }
+  UncachedAttentionParams out;
+  out.type = type_;
+  out.qkv = p.qkv.data;
+  out.qkv_stride = p.qkv.row_stride;
+  out.out = p.out.data;
+  out.out_stride = p.out.row_stride;
+  out.num_q_heads = p.num_q_heads;
+  out.num_kv_heads = p.num_kv_heads;
+  out.head_dim = p.head_dim;
+  out.scale = p.scale;
+  out.items = step.encoder.items;
+  out.num_items = step.encoder.plan.num_prefill;
+  note(uncached_attention(out, stream_.get()), "attention without a cache");
+}
+
 void CudaBackend::activation(const pelton::ActivationParams& p) {
   cuda::ActivationParams out;
   out.type = type_;
-  switch (p.kind) {
-    case Activation::kSilu:
-      out.kind = ActivationKind::kSilu;
-      break;
-    case Activation::kGeluTanh:
-      out.kind = ActivationKind::kGeluTanh;
-      break;
-    case Activation::kGeluErf:
-      out.kind = ActivationKind::kGeluErf;
-      break;
-    case Activation::kRelu:
-      out.kind = ActivationKind::kRelu;
-      break;
-  }
+  out.kind = activation_kind(p.kind);
   out.gated = p.gated;
   out.x = p.x.data;
   out.x_stride = p.x.row_stride;
@@ -179,15 +216,13 @@ void CudaBackend::activation(const pelton::ActivationParams& p) {
   note(cuda::activation(out, stream_.get()), "activation");
 }
 
-// No decoder asks for these three yet; they come with encoders and routed experts.
-void CudaBackend::encoder_attention(const EncoderAttentionParams&) {
-  note(absl::UnimplementedError("the card has no kernel for attention without a cache"));
+// Ids that no kernel wrote would be addresses anywhere: these two do nothing after an error.
+void CudaBackend::route(const pelton::RouteParams& p) {
+  if (failure_.ok()) note(experts_->route(p));
 }
-void CudaBackend::route(const RouteParams&) {
-  note(absl::UnimplementedError("the card has no kernel for routed experts"));
-}
-void CudaBackend::experts(const ExpertsParams&) {
-  note(absl::UnimplementedError("the card has no kernel for routed experts"));
+
+void CudaBackend::experts(const ExpertsParams& p) {
+  if (failure_.ok()) note(experts_->run(p));
 }
 
 void CudaBackend::pool(const pelton::PoolParams& p) {

@@ -76,6 +76,7 @@ Status CudaBackend::open() {
                           StepPlanner::make(arena_, stream_.get(),
                                             {.num_sms = card.multiProcessorCount,
                                              .batch_invariant = options_.batch_invariant}));
+  experts_ = std::make_unique<RoutedExperts>(arena_, type_, stream_.get());
   PELTON_ASSIGN_OR_RETURN(sampler_, DeviceSampler::make(arena_, stream_.get()));
   graphs_ = std::make_unique<StepGraphs>(stream_.get());
   return options_.batch_invariant ? Status() : open_library(card);
@@ -150,6 +151,7 @@ Status CudaBackend::reserve(const StepLimits& limits, const KvGeometry& geometry
   }
   const int64_t kv_tokens = arena_->free_bytes() / std::max<int64_t>(1, geometry.bytes_per_token());
   PELTON_RETURN_IF_ERROR(planner_->reserve(limits, geometry, kv_tokens));
+  PELTON_RETURN_IF_ERROR(experts_->reserve(limits));
   PELTON_RETURN_IF_ERROR(sampler_->reserve(limits.max_logit_rows, limits.vocab_size));
   graphs_->set_limit(options_.graphs ? std::min(limits.max_seqs, limits.max_logit_rows) : 0);
   return Status();
@@ -158,6 +160,7 @@ Status CudaBackend::reserve(const StepLimits& limits, const KvGeometry& geometry
 Status CudaBackend::seal() {
   PELTON_RETURN_IF_ERROR(loader_->finish());
   planner_->seal();
+  experts_->seal();
   sampler_->seal();
   return synchronize();
 }

@@ -21,6 +21,14 @@ int64_t aligned(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
+AttentionShape encoder_shape(const EncoderHeads& heads) {
+  AttentionShape shape;
+  shape.num_q_heads = heads.num_q_heads;
+  shape.num_kv_heads = heads.num_kv_heads;
+  shape.head_dim = heads.head_dim;
+  return shape;
+}
+
 Status check_batch(const Batch& batch, const KvGeometry& geometry) {
   const auto tokens = static_cast<size_t>(batch.num_tokens());
   const auto seqs = static_cast<size_t>(batch.num_seqs());
@@ -111,6 +119,12 @@ Status StepPlanner::reserve(const StepLimits& limits, const KvGeometry& geometry
     bytes += aligned(tokens * 4) + aligned(items * static_cast<int64_t>(sizeof(AttentionItem))) +
              aligned(seqs * blocks * 4);
   }
+  encoder_ = limits.encoder;
+  if (encoder_.num_kv_heads > 0) {
+    const int items =
+        max_attention_items(encoder_shape(encoder_), limits.max_seqs, limits.max_tokens);
+    bytes += aligned(items * static_cast<int64_t>(sizeof(AttentionItem)));
+  }
   return grow(bytes);
 }
 
@@ -180,6 +194,7 @@ int64_t StepPlanner::bytes_needed(const Batch& batch) const {
         aligned(static_cast<int64_t>(plan_.groups[g].plan.items.size() * sizeof(AttentionItem)));
     tables += static_cast<int64_t>(batch.kv[g].block_tables.size()) * 4;
   }
+  bytes += aligned(static_cast<int64_t>(plan_.encoder.plan.items.size() * sizeof(AttentionItem)));
   return bytes + aligned(tables);
 }
 
@@ -196,6 +211,7 @@ void StepPlanner::write_step(const Batch& batch, StepWriter& writer) {
     plan_.groups[g].slots = writer.write(batch.kv[g].slot_mapping, tokens, int32_t{-1});
     plan_.groups[g].items = writer.write(plan_.groups[g].plan.items);
   }
+  plan_.encoder.items = writer.write(plan_.encoder.plan.items);
   std::vector<int32_t> tables;
   for (const GroupBatch& group : batch.kv) {
     tables.insert(tables.end(), group.block_tables.begin(), group.block_tables.end());
@@ -236,6 +252,7 @@ StatusOr<CudaStepPlan*> StepPlanner::prepare(const Batch& batch, const KvGeometr
     plan_.groups[g].plan.items.clear();
     if (num_q_heads_ > 0) PELTON_RETURN_IF_ERROR(plan_group(static_cast<int>(g), pad));
   }
+  plan_encoder(encoder_);
 
   const int64_t bytes = bytes_needed(batch);
   PELTON_RETURN_IF_ERROR(grow(bytes));
@@ -265,19 +282,49 @@ StatusOr<CudaStepPlan*> StepPlanner::prepare(const Batch& batch, const KvGeometr
   return &plan_;
 }
 
+void StepPlanner::plan_encoder(const EncoderHeads& heads) {
+  plan_.encoder.heads = heads;
+  plan_.encoder.plan.items.clear();
+  if (heads.num_kv_heads > 0) {
+    plan_uncached_attention(encoder_shape(heads), plan_.host_seq_starts, plan_.encoder.plan);
+  }
+}
+
+// It takes memory, and copies what a recorded step would not copy again.
+Status StepPlanner::may_plan_late(const CudaStepPlan& plan) const {
+  if (sealed_ || plan.recorded_seqs > 0) return absl::InternalError("attention was not planned");
+  return Status();
+}
+
+StatusOr<const AttentionItem*> StepPlanner::upload_late(size_t at, const AttentionPlan& plan) {
+  const auto bytes = static_cast<int64_t>(plan.items.size() * sizeof(AttentionItem));
+  late_items_.resize(std::max(late_items_.size(), at + 1));
+  DevicePiece& piece = late_items_[at];
+  piece.reset();
+  PELTON_ASSIGN_OR_RETURN(piece, arena_->allocate(bytes));
+  if (bytes > 0) {
+    PELTON_RETURN_IF_CUDA_ERROR(
+        cudaMemcpyAsync(piece.data(), plan.items.data(), static_cast<size_t>(bytes),
+                        cudaMemcpyHostToDevice, stream_),
+        "attention's plan");
+  }
+  return piece.as<AttentionItem>();
+}
+
 Status StepPlanner::plan_late(CudaStepPlan& plan, int group, int num_q_heads) {
-  if (sealed_) return absl::InternalError("attention was not planned");
+  PELTON_RETURN_IF_ERROR(may_plan_late(plan));
   CudaStepPlan::Group& planned = plan.groups[static_cast<size_t>(group)];
   planned.shape.num_q_heads = num_q_heads;
   PELTON_RETURN_IF_ERROR(plan_group(group, false));
-  const auto bytes = static_cast<int64_t>(planned.plan.items.size() * sizeof(AttentionItem));
-  late_items_.reset();
-  PELTON_ASSIGN_OR_RETURN(late_items_, arena_->allocate(bytes));
-  planned.items = late_items_.as<AttentionItem>();
-  if (bytes == 0) return Status();
-  return cuda_status(cudaMemcpyAsync(late_items_.data(), planned.plan.items.data(),
-                                     static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-                     "attention's plan");
+  PELTON_ASSIGN_OR_RETURN(planned.items, upload_late(static_cast<size_t>(group) + 1, planned.plan));
+  return Status();
+}
+
+Status StepPlanner::plan_encoder_late(CudaStepPlan& plan, const EncoderHeads& heads) {
+  PELTON_RETURN_IF_ERROR(may_plan_late(plan));
+  plan_encoder(heads);
+  PELTON_ASSIGN_OR_RETURN(plan.encoder.items, upload_late(0, plan.encoder.plan));
+  return Status();
 }
 
 }  // namespace pelton::cuda

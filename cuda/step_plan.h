@@ -32,6 +32,13 @@ class CudaStepPlan final : public StepPlan {
   const int32_t* logit_rows = nullptr;  // [num_logit_rows]
   const int32_t* block_tables = nullptr;
   std::vector<Group> groups;
+  // Attention without a cache, planned for these heads.
+  struct Encoder {
+    EncoderHeads heads;
+    AttentionPlan plan;
+    const AttentionItem* items = nullptr;  // device
+  };
+  Encoder encoder;
 
   // Host copies, for a plan that is made late.
   std::vector<int32_t> host_seq_starts, host_seq_lens, max_blocks, table_starts;
@@ -56,8 +63,9 @@ class StepPlanner {
   // recorded step reads. `drawn`: the ids [num_drawn] that the last sample() left on the device.
   StatusOr<CudaStepPlan*> prepare(const Batch& batch, const KvGeometry& geometry, int recorded_seqs,
                                   const int32_t* drawn, int num_drawn);
-  // Where reserve() did not say how many query heads there are: plans attention now.
+  // Where reserve() did not say what heads there are: plans attention now.
   Status plan_late(CudaStepPlan& plan, int group, int num_q_heads);
+  Status plan_encoder_late(CudaStepPlan& plan, const EncoderHeads& heads);
   float* partials() const { return partials_.as<float>(); }
 
  private:
@@ -68,6 +76,10 @@ class StepPlanner {
   };
   StepPlanner(std::shared_ptr<DeviceArena> arena, cudaStream_t stream, PlannerOptions options);
   AttentionShape shape_of(const KvGroup& group, int num_q_heads) const;
+  void plan_encoder(const EncoderHeads& heads);
+  Status may_plan_late(const CudaStepPlan& plan) const;
+  // Into place `at` of late_items_.
+  StatusOr<const AttentionItem*> upload_late(size_t at, const AttentionPlan& plan);
   Status grow(int64_t bytes);
   Status grow_partials(const AttentionShape& shape, int64_t rows);
   Status plan_group(int group, bool pad);
@@ -81,9 +93,10 @@ class StepPlanner {
   int next_ = 0;
   DevicePiece device_;
   DevicePiece partials_;
-  DevicePiece late_items_;
+  std::vector<DevicePiece> late_items_;  // the encoder's, then each group's
   int64_t partial_rows_ = 0;
-  int num_q_heads_ = 0;  // 0: not reserved
+  int num_q_heads_ = 0;   // 0: not reserved
+  EncoderHeads encoder_;  // zeros: not reserved
   bool sealed_ = false;
   CudaStepPlan plan_;
 };

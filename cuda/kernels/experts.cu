@@ -39,13 +39,19 @@ __global__ void __launch_bounds__(kRouteThreads) route_kernel(RouteParams p) {
   float mine[kPerLane];
   bool open[kPerLane];
   float top = least;
+  bool is_nan = false;
 #pragma unroll
   for (int j = 0; j < kPerLane; ++j) {
     const int expert = j * 32 + lane;
     open[j] = expert < p.experts;
     mine[j] = open[j] ? Element<T>::to_float(logits[expert]) : least;
+    if (mine[j] != mine[j]) {
+      is_nan = true;
+      mine[j] = least;  // it can be chosen all the same: ids are always experts
+    }
     top = mine[j] > top ? mine[j] : top;
   }
+  is_nan = __any_sync(kFullMask, is_nan);
   top = warp_first({top, lane}).logit;
   float sum = 0;
 #pragma unroll
@@ -68,7 +74,7 @@ __global__ void __launch_bounds__(kRouteThreads) route_kernel(RouteParams p) {
     if (lane == i) chosen = best.expert, score = s;
   }
   if (lane >= p.top_k) return;
-  const float divisor = p.renormalize ? kept : p.sigmoid ? 1.0F : sum;
+  const float divisor = is_nan ? NAN : p.renormalize ? kept : p.sigmoid ? 1.0F : sum;
   p.expert_ids[row * p.top_k + lane] = chosen;
   p.expert_weights[row * p.top_k + lane] = score / divisor * p.scale;
 }

@@ -15,8 +15,8 @@ inline constexpr int kMaxExpertsPerToken = 32;
 
 // The top_k experts of largest logit, the largest first, of equal ones the lower id. Weight: the
 // expert's softmax or sigmoid, divided by the sum over the chosen where `renormalize`, times
-// `scale`. Bytes: the logits and 8 top_k a row. Limit: memory bandwidth; a launch's latency in
-// practice.
+// `scale`; NaN where any logit of the row is. Bytes: the logits and 8 top_k a row. Limit: memory
+// bandwidth; a launch's latency in practice.
 struct RouteParams {
   bool is_float32 = false;  // logits; else `type`
   ElementType type = ElementType::kBF16;

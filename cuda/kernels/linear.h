@@ -31,4 +31,21 @@ struct LinearParams {
 // m = 0 or n = 0 does nothing. x and out do not overlap.
 cudaError_t linear(const LinearParams& params, cudaStream_t stream);
 
+inline constexpr int kMaxLinearGroups = 32;
+
+// Products by several matrices of one format and shape in one launch: rows [starts[g],
+// starts[g + 1]) of x and out by weights[g]. How many rows each takes is the device's knowledge.
+struct LinearGroups {
+  const void* weights[kMaxLinearGroups] = {};  // packed as LinearParams::weights
+  const int32_t* starts = nullptr;             // [count + 1] on the device, ascending
+  int count = 0;                               // 1 .. kMaxLinearGroups
+  int usual_rows = 0;  // that a group is expected to have: chooses the kernel, never the bits
+};
+
+// `each`: what the groups share, without weights and bias; m: the most rows that one may have.
+// Bytes: the weights of the groups that have rows, as above. Blocks of rows that a group has not
+// end at once.
+cudaError_t grouped_linear(const LinearParams& each, const LinearGroups& groups,
+                           cudaStream_t stream);
+
 }  // namespace pelton::cuda

@@ -2,8 +2,9 @@
 
 namespace pelton::cuda {
 
-cudaError_t launch_linear_f16(WeightFormat format, const LinearArgs& args, cudaStream_t stream) {
-  return launch_linear<F16>(format, args, stream);
+cudaError_t launch_linear_f16(WeightFormat format, const LinearArgs& args,
+                              const LinearGroups& groups, cudaStream_t stream) {
+  return launch_linear<F16>(format, args, groups, stream);
 }
 
 }  // namespace pelton::cuda

@@ -131,6 +131,18 @@ __device__ __forceinline__ void multiply_chunk(float (&acc)[kColumns][4],
   }
 }
 
+// The matrix of this block; of several: x, out and m become those of its rows.
+template <typename T>
+__device__ __forceinline__ const uint8_t* enter_group(LinearArgs& args,
+                                                      const LinearGroups& groups) {
+  if (groups.starts == nullptr) return args.weights;
+  const int first = groups.starts[blockIdx.z];
+  args.m = groups.starts[blockIdx.z + 1] - first;
+  args.x = static_cast<const T*>(args.x) + first * args.x_stride;
+  args.out = static_cast<uint8_t*>(args.out) + first * args.out_stride * (args.out_f32 ? 4 : 2);
+  return static_cast<const uint8_t*>(groups.weights[blockIdx.z]);
+}
+
 // Eight (kCount 4 registers) or four (2) elements of a row of x from k on, zero beyond the end.
 template <typename T, int kCount>
 __device__ __forceinline__ void load_x(const LinearArgs& args, int token, int k, uint32_t (&b)[4],
@@ -215,17 +227,20 @@ constexpr int narrow_depth() {
   return weight_layout(kFormat).code_bits == 16 ? 2 : 4;
 }
 
-// Grid: (ceil(m / kTokens), row tiles). Each warp: one run of one row tile, kTokens tokens.
+// Grid: (ceil(m / kTokens), row tiles, groups). Each warp: one run of one row tile, kTokens tokens.
 template <WeightFormat kFormat, typename T, int kTokens>
-__global__ void __launch_bounds__(kLinearThreads, 2) linear_narrow_kernel(LinearArgs args) {
+__global__ void __launch_bounds__(kLinearThreads, 2)
+    linear_narrow_kernel(LinearArgs args, LinearGroups groups) {
   constexpr int kDepth = narrow_depth<kFormat>();
   constexpr bool kBlocks16 = weight_layout(kFormat).scale_block == 16;
   PELTON_SHARED(float, sums, kLinearRuns* kTokens* kSumStride);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int g = lane / 4, t = lane % 4;
   const int token0 = blockIdx.x * kTokens;
+  const uint8_t* weights = enter_group<T>(args, groups);
+  if (token0 >= args.m) return;  // of a group of fewer rows
   const uint8_t* row_tile =
-      args.weights + static_cast<int64_t>(blockIdx.y) * row_tile_bytes(kFormat, args.k);
+      weights + static_cast<int64_t>(blockIdx.y) * row_tile_bytes(kFormat, args.k);
   const ChunkRange range = chunks_of_run<kFormat>(args.k, warp);
 
   float acc[kTokens / 8][4] = {};
@@ -302,20 +317,23 @@ __device__ __forceinline__ void stage_x(const LinearArgs& args, int token0, int 
   cp_async_commit();
 }
 
-// Grid: (ceil(m / kTokens), ceil(row tiles / 8)). Each warp: one row tile, kTokens tokens, all of
-// k.
+// Grid: (ceil(m / kTokens), ceil(row tiles / 8), groups). Each warp: one row tile, kTokens tokens,
+// all of k.
 template <WeightFormat kFormat, typename T, int kTokens>
-__global__ void __launch_bounds__(kLinearThreads) linear_wide_kernel(LinearArgs args) {
+__global__ void __launch_bounds__(kLinearThreads)
+    linear_wide_kernel(LinearArgs args, LinearGroups groups) {
   constexpr bool kBlocks16 = weight_layout(kFormat).scale_block == 16;
   constexpr int kStageBytes = kTokens * wide_x_stride<kFormat>();
   PELTON_DYNAMIC_SHARED(uint8_t, shared);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int g = lane / 4, t = lane % 4;
   const int token0 = blockIdx.x * kTokens;
+  const uint8_t* weights = enter_group<T>(args, groups);
+  if (token0 >= args.m) return;  // of a group of fewer rows
   const int tile = blockIdx.y * kLinearWarps + warp;
   const bool active = tile * kTileRows < args.n;
   const uint8_t* row_tile =
-      args.weights + static_cast<int64_t>(active ? tile : 0) * row_tile_bytes(kFormat, args.k);
+      weights + static_cast<int64_t>(active ? tile : 0) * row_tile_bytes(kFormat, args.k);
   const int chunks = chunks_of_run<kFormat>(args.k, kLinearRuns - 1).end;
 
   float acc[kTokens / 8][4] = {}, total[kTokens / 8][4] = {};
@@ -384,7 +402,9 @@ __global__ void __launch_bounds__(kLinearThreads) linear_wide_kernel(LinearArgs 
   }
 }
 
-cudaError_t launch_linear_bf16(WeightFormat format, const LinearArgs& args, cudaStream_t stream);
-cudaError_t launch_linear_f16(WeightFormat format, const LinearArgs& args, cudaStream_t stream);
+cudaError_t launch_linear_bf16(WeightFormat format, const LinearArgs& args,
+                               const LinearGroups& groups, cudaStream_t stream);
+cudaError_t launch_linear_f16(WeightFormat format, const LinearArgs& args,
+                              const LinearGroups& groups, cudaStream_t stream);
 
 }  // namespace pelton::cuda

@@ -115,6 +115,10 @@ void fail_every(int64_t stride, bool sticky) {
       }
     }
   }
+  if (stride == 1) {
+    WARN(calls << " calls failed in turn" << (sticky ? ", with all after them" : "") << ": "
+               << failed.size() << " kinds, " << harmless << " that the answers do not need");
+  }
   CHECK(failed.size() > 10);
   CHECK(harmless * 2 < calls / stride);
   emulator::reset();

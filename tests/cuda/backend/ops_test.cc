@@ -31,6 +31,9 @@ TEST_CASE("embedding rows are the dequantised rows") {
 TEST_CASE("attention agrees with float64 over chunks and windows and block sizes") {
   on_card(check_attention);
 }
+TEST_CASE("encoder attention agrees with float64") {
+  on_card(check_encoder_attention);
+}
 TEST_CASE("KV blocks are copied and read and written whole") {
   on_card(check_kv_blocks);
 }
@@ -39,6 +42,9 @@ TEST_CASE("norms agree with float64 in every fused form") {
 }
 TEST_CASE("activations agree with float64") {
   on_card(check_activation);
+}
+TEST_CASE("routed experts agree with float64") {
+  on_card(check_experts);
 }
 TEST_CASE("pooling agrees with float64") {
   on_card(check_pooling);

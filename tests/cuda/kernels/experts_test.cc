@@ -79,6 +79,42 @@ TEST_CASE("routing chooses the experts of largest logit and the lower of equal o
   }
 }
 
+TEST_CASE("a row with a NaN logit takes experts that there are and spoils no other row") {
+  const int rows = 3, experts = 6, top_k = 4;
+  std::vector<float> logits = random_values(rows * experts, 3);
+  const auto run = [&] {
+    const DeviceArray<float> dlogits(logits), weights(rows * top_k);
+    const DeviceArray<int32_t> ids(rows * top_k);
+    RouteParams p;
+    p.is_float32 = true;
+    p.logits = dlogits.data();
+    p.logits_stride = p.experts = experts;
+    p.rows = rows;
+    p.top_k = top_k;
+    p.expert_ids = ids.data();
+    p.expert_weights = weights.data();
+    must(route(p, nullptr));
+    return std::pair(ids.host(), weights.host());
+  };
+  const auto [ids, weights] = run();
+  for (int e = 1; e < experts; ++e) {
+    logits[experts + e] = NAN;
+    const auto [some_ids, some_weights] = run();
+    for (int i = 0; i < rows * top_k; ++i) {
+      if (i / top_k == 1) {
+        CHECK(std::isnan(some_weights[i]));
+      } else {
+        CHECK(some_ids[i] == ids[i]);
+        CHECK(some_weights[i] == weights[i]);
+      }
+    }
+    std::vector<int32_t> of_nan(some_ids.begin() + top_k, some_ids.begin() + 2 * top_k);
+    std::sort(of_nan.begin(), of_nan.end());
+    CHECK(std::unique(of_nan.begin(), of_nan.end()) == of_nan.end());
+    CHECK((of_nan.front() >= 0 && of_nan.back() < experts));
+  }
+}
+
 TEST_CASE("tokens are grouped by expert in their order") {
   for (int tokens : {1, 13, 300}) {
     for (int experts : {1, 3, 40}) {

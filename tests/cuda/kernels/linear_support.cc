@@ -87,6 +87,35 @@ std::vector<float> run_linear(const PackedWeights& w, const LinearCase& c) {
   return out;
 }
 
+std::vector<float> run_grouped_linear(const std::vector<const PackedWeights*>& matrices,
+                                      const std::vector<int32_t>& starts, int usual_rows) {
+  const PackedWeights& like = *matrices.front();
+  std::vector<float> x;
+  LinearParams each;
+  for (size_t g = 0; g < matrices.size(); ++g) each.m = std::max(each.m, starts[g + 1] - starts[g]);
+  for (int r = 0; r < starts.back(); ++r) {
+    const std::vector<float> row = linear_x_row(like.type, r, like.k);
+    x.insert(x.end(), row.begin(), row.end());
+  }
+  const DeviceArray<uint16_t> x_device(to_elements(like.type, x));
+  const DeviceArray<uint16_t> out(static_cast<size_t>(starts.back()) * like.n);
+  const DeviceArray<int32_t> starts_device(starts);
+  each.format = like.format.format;
+  each.type = like.type;
+  each.x = x_device.data();
+  each.x_stride = each.k = like.k;
+  each.out = out.data();
+  each.out_stride = each.n = like.n;
+  LinearGroups groups;
+  groups.starts = starts_device.data();
+  groups.count = static_cast<int>(matrices.size());
+  groups.usual_rows = usual_rows;
+  for (size_t g = 0; g < matrices.size(); ++g) groups.weights[g] = matrices[g]->packed.data();
+  must(grouped_linear(each, groups, nullptr));
+  must(cudaDeviceSynchronize());
+  return to_floats(like.type, out.host());
+}
+
 std::vector<float> linear_bias_values(int n) {
   return random_values(n, 5);
 }

@@ -40,5 +40,8 @@ struct LinearCase {
 std::vector<float> linear_x_row(ElementType type, int row, int k);
 std::vector<float> linear_bias_values(int n);
 std::vector<float> run_linear(const PackedWeights& w, const LinearCase& c);  // [m, n]
+// Rows [starts[g], starts[g + 1]) by matrix g, all in one launch; out as elements, [rows, n].
+std::vector<float> run_grouped_linear(const std::vector<const PackedWeights*>& matrices,
+                                      const std::vector<int32_t>& starts, int usual_rows);
 
 }  // namespace pelton::cuda::test

@@ -75,6 +75,25 @@ TEST_CASE("A row's product has the same bits alone and among any others") {
   }
 }
 
+TEST_CASE("Products by several matrices in one launch have the bits of one after the other") {
+  const std::vector<int32_t> starts = {0, 5, 5, 75};  // one has no rows
+  for (const PackedFormat& f : packed_formats()) {
+    const PackedWeights a(f, ElementType::kBF16, 40, 256, 1), b(f, ElementType::kBF16, 40, 256, 2),
+        c(f, ElementType::kBF16, 40, 256, 3);
+    std::vector<float> expected = run_linear(a, {.m = 5});
+    const std::vector<float> rest = run_linear(c, {.m = 70, .first_row = 5});
+    expected.insert(expected.end(), rest.begin(), rest.end());
+    for (const int usual_rows : {1, 20, 50, 100}) {  // each kernel
+      INFO("dtype " << static_cast<int>(f.dtype) << " usual rows " << usual_rows);
+      CHECK(run_grouped_linear({&a, &b, &c}, starts, usual_rows) == expected);
+    }
+  }
+  LinearGroups none;
+  LinearParams p;
+  p.m = p.n = p.k = 1;
+  CHECK(grouped_linear(p, none, nullptr) == cudaErrorInvalidValue);
+}
+
 TEST_CASE("Stacked sources land in their row tiles") {
   const PackedFormat f = {WeightFormat::kQ4_K, DType::kQ4_K};
   const PackedWeights a(f, ElementType::kBF16, 32, 256, 7), b(f, ElementType::kBF16, 20, 256, 8);

@@ -70,6 +70,23 @@ TEST_CASE("A product for many rows has no bank conflicts and reads each weight o
   }
 }
 
+TEST_CASE("Products by several matrices read the weights of those that have rows once") {
+  const PackedFormat f = {WeightFormat::kQ4_K, DType::kQ4_K};
+  Trace trace;
+  const PackedWeights used(f, ElementType::kBF16, 64, 512, 1);
+  const PackedWeights idle(f, ElementType::kBF16, 64, 512, 2);
+  trace.name(used.packed.data(), "used");
+  trace.name(idle.packed.data(), "idle");
+  run_grouped_linear({&idle, &used}, {0, 0, 8}, 4);
+  const TraceReport report = trace.report();
+  INFO(report.describe());
+  CHECK(report.clean());
+  const KernelTrace kernel = report.kernel("linear_narrow_kernel");
+  CHECK(kernel.buffer("idle").read.bytes == 0);
+  CHECK(kernel.buffer("used").read.byte_ratio() == 1);
+  CHECK(kernel.buffer("used").read.bytes == static_cast<uint64_t>(packed_bytes(f.format, 64, 512)));
+}
+
 TEST_CASE("Ragged products and repacking are free of races and stay within their buffers") {
   for (const PackedFormat& f : packed_formats()) {
     for (const int m : {3, 40}) {
