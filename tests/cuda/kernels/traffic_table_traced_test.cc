@@ -11,6 +11,7 @@
 #include "cuda/kernels/rows.h"
 #include "tests/cuda/kernels/attention_support.h"
 #include "tests/cuda/kernels/linear_support.h"
+#include "tests/cuda/kernels/uncached_attention_support.h"
 
 namespace pelton::cuda::test {
 namespace {
@@ -132,6 +133,16 @@ void attention_row(const std::string& what, const AttentionCase& c) {
   print_row("attention, " + what, trace.report(), {"kv"}, static_cast<double>(visible_kv_bytes(c)));
 }
 
+void encoder_row(const std::string& what, const EncoderCase& c) {
+  Trace trace;
+  run_uncached_attention(
+      c, [&](const void* data, const std::string& name) { trace.name(data, name); });
+  double tokens = 0;
+  for (const int length : c.lengths) tokens += length;
+  print_row("attention, " + what, trace.report(), {"qkv", "out"},
+            tokens * 4 * (c.num_q_heads + c.num_kv_heads) * c.head_dim);
+}
+
 }  // namespace
 
 TEST_CASE("The table of bytes moved", "[.table]") {
@@ -166,6 +177,10 @@ TEST_CASE("The table of bytes moved", "[.table]") {
   c.num_kv_heads = 1;
   c.sequences = {{0, 256, 600}};
   attention_row("a chunk of 256 after 344, one KV head", c);
+  EncoderCase encoder;  // as BERT base has them
+  encoder.num_q_heads = encoder.num_kv_heads = 12;
+  encoder.lengths = {128};
+  encoder_row("of an encoder, 128 tokens, 12 heads of 64", encoder);
   std::fflush(stdout);
 }
 
