@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "tests/support/backend_cases.h"
 #include "tests/support/backend_fixture.h"
@@ -60,7 +61,8 @@ double act(Activation kind, double x) {
 std::vector<std::pair<int, double>> chosen(const ExpertsCase& c, const float* logits) {
   std::vector<int> order(c.num_experts);
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return std::pair(-logits[a], a) < std::pair(-logits[b], b); });
   const auto score = [&](int e) {
     return c.sigmoid ? 1 / (1 + std::exp(-double{logits[e]}))
                      : std::exp(double{logits[e]} - logits[order[0]]);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "core/check.h"
 #include "tests/support/naive_backend.h"
@@ -42,8 +43,8 @@ void NaiveBackend::route(const RouteParams& p) {
     const float* logits = p.logits.row<float>(m);
     std::vector<int> order(experts);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return logits[a] > logits[b]; });
+    std::sort(order.begin(), order.end(),
+              [&](int a, int b) { return std::pair(-logits[a], a) < std::pair(-logits[b], b); });
     std::vector<double> score(experts);
     for (int e = 0; e < experts; ++e) {
       score[e] = p.sigmoid ? 1 / (1 + std::exp(-double{logits[e]}))
