@@ -133,9 +133,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<LibraryGemm> library_gemm_;  // without batch_invariant
   struct TunedMatrix {
     int n, k;
+    bool fp8;
     const void* weights;
   };
-  std::vector<TunedMatrix> tuned_;  // one of each shape in 16 bits
+  std::vector<TunedMatrix> tuned_;  // one of each shape in 16 bits or fp8
   bool recording_ = false;
   bool sealed_ = false;
   Status failure_;

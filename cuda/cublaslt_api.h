@@ -18,11 +18,15 @@ namespace pelton::cuda {
 
 namespace cublaslt {
 
-inline constexpr int kSuccess = 0;                // cublasStatus_t
-inline constexpr int kCompute32F = 68;            // cublasComputeType_t
-inline constexpr int kOpN = 0, kOpT = 1;          // cublasOperation_t
-inline constexpr int kDescTransA = 3;             // cublasLtMatmulDescAttributes_t
-inline constexpr int kDescTransB = 4;             //
+inline constexpr int kSuccess = 0;        // cublasStatus_t
+inline constexpr int kCompute32F = 68;    // cublasComputeType_t
+inline constexpr int kOpN = 0, kOpT = 1;  // cublasOperation_t
+inline constexpr int kDescTransA = 3;     // cublasLtMatmulDescAttributes_t
+inline constexpr int kDescTransB = 4;     //
+inline constexpr int kDescScalePointerA = 17, kDescScalePointerB = 18;
+inline constexpr int kDescScaleModeA = 31, kDescScaleModeB = 32;
+// cublasLtMatmulMatrixScale_t: float32, one for 128 of k and a row (sm_90; from CUDA 12.9 on).
+inline constexpr int32_t kScaleOf128 = 4;
 inline constexpr int kPrefMaxWorkspaceBytes = 1;  // cublasLtMatmulPreferenceAttributes_t
 inline constexpr int kPrefReductionSchemeMask = 3;
 // cublasLtReductionScheme_t without the in-place one, whose atomics have no order.

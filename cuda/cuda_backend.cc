@@ -98,9 +98,9 @@ Status CudaBackend::open_library(const cudaDeviceProp& card) {
 Status CudaBackend::tune_products(const StepLimits& limits) {
   for (const TunedMatrix& matrix : tuned_) {
     const bool head = matrix.n == limits.vocab_size;
-    PELTON_RETURN_IF_ERROR(library_gemm_->tune({matrix.n, matrix.k, head}, matrix.weights,
-                                               head ? limits.max_logit_rows : limits.max_tokens,
-                                               arena_));
+    PELTON_RETURN_IF_ERROR(
+        library_gemm_->tune({matrix.n, matrix.k, head, matrix.fp8}, matrix.weights,
+                            head ? limits.max_logit_rows : limits.max_tokens, arena_));
   }
   library_gemm_->save();
   return library_gemm_->reserve(arena_);
@@ -120,12 +120,13 @@ StatusOr<std::unique_ptr<Buffer>> CudaBackend::upload(std::span<const std::byte>
 StatusOr<std::unique_ptr<Matrix>> CudaBackend::pack(std::span<const RowSource* const> sources) {
   PELTON_ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> matrix, loader_->pack(sources));
   for (const PackedMatrix::Segment& segment : matrix->segments()) {
+    const bool fp8 = segment.format == WeightFormat::kF8_128 && segment.rows % kTileRows == 0;
     const TunedMatrix tuned = {static_cast<int>(segment.rows), static_cast<int>(matrix->cols()),
-                               segment.data.data()};
+                               fp8, segment.data.data()};
     const bool known = std::any_of(tuned_.begin(), tuned_.end(), [&](const TunedMatrix& other) {
-      return other.n == tuned.n && other.k == tuned.k;
+      return other.n == tuned.n && other.k == tuned.k && other.fp8 == fp8;
     });
-    if (segment.format == WeightFormat::k16Bit && !known) tuned_.push_back(tuned);
+    if ((segment.format == WeightFormat::k16Bit || fp8) && !known) tuned_.push_back(tuned);
   }
   return matrix;
 }

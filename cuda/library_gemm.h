@@ -1,6 +1,7 @@
-// Products of 16-bit weights by cuBLASLt where it is faster than the own kernels: for each shape
-// and size of batch the candidates are timed once at start and the choice is kept on disk. A row's
-// result then depends on the number of rows: used only without --batch-invariant. Engine thread.
+// Products of 16-bit and fp8 weights by cuBLASLt where it is faster than the own kernels: for each
+// shape and size of batch the candidates are timed once at start and the choice is kept on disk. A
+// row's result then depends on the number of rows: used only without --batch-invariant. Engine
+// thread.
 #pragma once
 
 #include <compare>
@@ -30,9 +31,12 @@ class LibraryGemm {
 
   // Choices for a matrix of the model; m goes up to `max_m`. `weights` are read while timing,
   // memory for x and out is taken from the arena and given back. Waits for the stream.
+  // fp8: weights of kF8_128. Activations are rounded to e4m3 too, with a scale for each 128 of a
+  // row; the weights are laid out in rows for the product, which counts in its time.
   struct Shape {
     int n = 0, k = 0;
     bool out_f32 = false;
+    bool fp8 = false;
     auto operator<=>(const Shape&) const = default;
   };
   Status tune(const Shape& shape, const void* weights, int max_m, std::shared_ptr<DeviceArena>);
@@ -41,7 +45,8 @@ class LibraryGemm {
   // Writes new choices to the cache file. Not being able to is no error: they are measured again.
   void save() const;
 
-  // False: not chosen for this product, nothing was done.
+  // False: not chosen for this product, nothing was done. fp8: whole sixteens of rows, the others
+  // by the own kernels.
   StatusOr<bool> run(const LinearParams& params);
 
   static constexpr int kMinRows = 9;  // fewer are the narrow kernel's: it reads each weight once
@@ -59,12 +64,16 @@ class LibraryGemm {
     cublaslt::Algorithm algorithm{};
     size_t workspace_bytes = 0;
   };
+  // Bytes that a product of this choice needs beside its operands' own memory.
+  static int64_t workspace_of(const Key& key, const Choice& choice);
   LibraryGemm(const CublasLt& library, ElementType type, cudaStream_t stream,
               std::string cache_file, std::string card);
   Status open();
   std::string cache_header() const;
   void load();
-  std::vector<cublaslt::Heuristic> candidates(const LinearParams& params);
+  Status make_desc(void*& desc);
+  Status set_scales(const LinearParams& params, void* workspace);
+  std::vector<cublaslt::Heuristic> candidates(const LinearParams& params, void* workspace);
   Status multiply(const LinearParams& params, const Choice& choice, void* workspace);
   // Microseconds of one product, the best of a few.
   StatusOr<float> time(const LinearParams& params, const Choice& choice, void* workspace);
@@ -76,9 +85,11 @@ class LibraryGemm {
   const std::string cache_file_, card_;
   void* handle_ = nullptr;
   void* desc_ = nullptr;        // w transposed
+  void* desc_fp8_ = nullptr;    // the same with scales
   void* preference_ = nullptr;  // kWorkspaceLimit
   Event start_, stop_;          // with timing
   std::map<Key, Choice> choices_;
+  std::map<Shape, int> largest_;  // of the model's shapes: the largest bucket
   mutable bool changed_ = false;
   DevicePiece workspace_;
 };

@@ -1,9 +1,11 @@
 // cuBLASLt's matrix product in float32, as far as Pelton calls it: column-major, A transposed or
-// not, bf16, f16 and f32 data. Under the library's own names and ABI, where a program that opens
-// the library finds them. An attribute that is not emulated is refused. Thread-safe.
+// not, bf16, f16 and f32 data, and e4m3 with a scale for each 128 of k as sm_90 has it. Under the
+// library's own names and ABI, where a program that opens the library finds them. An attribute that
+// is not emulated is refused. Thread-safe.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <library_types.h>
 
@@ -41,15 +43,20 @@ constexpr uint64_t kAlgorithmMark = 0x50454C544F4E0000ULL;
 struct Handle {
   int unused = 0;
 };
+constexpr int32_t kScaleOf128 = 4;
+constexpr uint64_t kScaled = 128;
 struct Desc {
   bool transpose_a = false;
+  int32_t scale_mode[2] = {0, 0};  // of a and b
+  const float* scales[2] = {nullptr, nullptr};
+  bool scaled() const { return scale_mode[0] == kScaleOf128 && scale_mode[1] == kScaleOf128; }
 };
 struct Layout {
   cudaDataType type;
   uint64_t rows, cols;
   int64_t ld;
 
-  size_t element_bytes() const { return type == CUDA_R_32F ? 4 : 2; }
+  size_t element_bytes() const { return type == CUDA_R_32F ? 4 : type == CUDA_R_8F_E4M3 ? 1 : 2; }
   size_t span_bytes() const {
     return rows == 0 || cols == 0
                ? 0
@@ -61,11 +68,15 @@ struct Preference {
 };
 
 bool known_type(cudaDataType type) {
-  return type == CUDA_R_16BF || type == CUDA_R_16F || type == CUDA_R_32F;
+  return type == CUDA_R_16BF || type == CUDA_R_16F || type == CUDA_R_32F || type == CUDA_R_8F_E4M3;
 }
 
 float load(const void* data, cudaDataType type, uint64_t index) {
   if (type == CUDA_R_32F) return static_cast<const float*>(data)[index];
+  if (type == CUDA_R_8F_E4M3) {
+    const __nv_fp8_storage_t code = static_cast<const __nv_fp8_storage_t*>(data)[index];
+    return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
+  }
   uint16_t bits;
   std::memcpy(&bits, static_cast<const uint16_t*>(data) + index, sizeof(bits));
   if (type == CUDA_R_16BF) {
@@ -94,7 +105,7 @@ void store(void* data, cudaDataType type, uint64_t index, float value) {
 
 // d [rows, cols] = op(a) b, column-major; one chain of float32 sums an element.
 struct Product {
-  bool transpose_a;
+  Desc desc;
   const void* a;
   Layout a_layout;
   const void* b;
@@ -103,12 +114,35 @@ struct Product {
   Layout d_layout;
 
   bool fits() const {
-    const uint64_t m = transpose_a ? a_layout.cols : a_layout.rows;
-    const uint64_t k = transpose_a ? a_layout.rows : a_layout.cols;
+    const uint64_t m = desc.transpose_a ? a_layout.cols : a_layout.rows;
+    const uint64_t k = desc.transpose_a ? a_layout.rows : a_layout.cols;
     return m == d_layout.rows && k == b_layout.rows && b_layout.cols == d_layout.cols;
+  }
+  // As the library has it for e4m3, and nothing scaled for the other types.
+  bool supported() const {
+    const bool fp8 = a_layout.type == CUDA_R_8F_E4M3;
+    if (d_layout.type == CUDA_R_8F_E4M3 || fp8 != (b_layout.type == CUDA_R_8F_E4M3)) return false;
+    if (!fp8) return desc.scale_mode[0] == 0 && desc.scale_mode[1] == 0;
+    const uint64_t sizes = a_layout.rows | a_layout.cols | b_layout.cols;
+    return desc.scaled() && desc.scales[0] != nullptr && desc.scales[1] != nullptr &&
+           desc.transpose_a && sizes % 16 == 0 && Runtime::get().card.major == 9;
+  }
+  // Scales of one group of 128: those of all rows of an operand, back to back.
+  float scale(int operand, uint64_t group, uint64_t rows, uint64_t row) const {
+    return desc.scaled() ? desc.scales[operand][group * rows + row] : 1;
+  }
+  bool holds_scales(const DeviceMemory& memory) const {
+    if (!desc.scaled()) return true;
+    const uint64_t groups = (b_layout.rows + kScaled - 1) / kScaled;
+    const uint64_t rows[2] = {d_layout.rows, d_layout.cols};
+    for (int i = 0; i < 2; ++i) {
+      if (!memory.holds(const_cast<float*>(desc.scales[i]), 4 * groups * rows[i])) return false;
+    }
+    return true;
   }
   cudaError_t run() const {
     const DeviceMemory& memory = Runtime::get().memory;
+    if (!holds_scales(memory)) return cudaErrorIllegalAddress;
     if (!memory.holds(const_cast<void*>(a), a_layout.span_bytes()) ||
         !memory.holds(const_cast<void*>(b), b_layout.span_bytes()) ||
         !memory.holds(d, d_layout.span_bytes())) {
@@ -118,9 +152,16 @@ struct Product {
     for (uint64_t col = 0; col < d_layout.cols; ++col) {
       for (uint64_t row = 0; row < d_layout.rows; ++row) {
         float sum = 0;
-        for (uint64_t k = 0; k < b_layout.rows; ++k) {
-          const uint64_t at = transpose_a ? row * a_ld + k : k * a_ld + row;
-          sum += load(a, a_layout.type, at) * load(b, b_layout.type, col * b_ld + k);
+        for (uint64_t begin = 0; begin < b_layout.rows; begin += kScaled) {
+          float part = desc.scaled() ? 0 : sum;  // one chain where nothing is scaled
+          for (uint64_t k = begin; k < std::min(begin + kScaled, b_layout.rows); ++k) {
+            const uint64_t at = desc.transpose_a ? row * a_ld + k : k * a_ld + row;
+            part += load(a, a_layout.type, at) * load(b, b_layout.type, col * b_ld + k);
+          }
+          const uint64_t group = begin / kScaled;
+          sum = desc.scaled() ? sum + part * scale(0, group, d_layout.rows, row) *
+                                          scale(1, group, d_layout.cols, col)
+                              : part;
         }
         store(d, d_layout.type, col * static_cast<uint64_t>(d_layout.ld) + row, sum);
       }
@@ -171,12 +212,24 @@ int cublasLtMatmulDescDestroy(void* desc) {
 }
 int cublasLtMatmulDescSetAttribute(void* desc, int attribute, const void* value, size_t bytes) {
   const Call call("cublasLtMatmulDescSetAttribute");
-  if (call.failed() || !exists(desc) || bytes != sizeof(int32_t)) return kInvalidValue;
+  if (call.failed() || !exists(desc)) return kInvalidValue;
+  Desc& of = *static_cast<Desc*>(desc);
+  if (attribute == 17 || attribute == 18) {  // A_SCALE_POINTER, B_SCALE_POINTER
+    if (bytes != sizeof(void*)) return kInvalidValue;
+    std::memcpy(&of.scales[attribute - 17], value, bytes);
+    return kSuccess;
+  }
+  if (bytes != sizeof(int32_t)) return kInvalidValue;
   int32_t operation = 0;
   std::memcpy(&operation, value, sizeof(operation));
+  if (attribute == 31 || attribute == 32) {  // A_SCALE_MODE, B_SCALE_MODE
+    if (operation != 0 && operation != kScaleOf128) return kNotSupported;
+    of.scale_mode[attribute - 31] = operation;
+    return kSuccess;
+  }
   if (operation != 0 && operation != 1) return kInvalidValue;
   if (attribute == 3) {  // TRANSA
-    static_cast<Desc*>(desc)->transpose_a = operation == 1;
+    of.transpose_a = operation == 1;
     return kSuccess;
   }
   return attribute == 4 && operation == 0 ? kSuccess : kNotSupported;  // TRANSB
@@ -218,7 +271,12 @@ int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* b, v
   }
   if (call.failed()) return kExecutionFailed;
   *found = 0;
-  if (static_cast<Preference*>(preference)->workspace_bytes < kWorkspaceBytes) return kNotSupported;
+  const Product product = {*static_cast<Desc*>(desc), nullptr, *static_cast<Layout*>(a), nullptr,
+                           *static_cast<Layout*>(b),  nullptr, *static_cast<Layout*>(d)};
+  if (!product.supported() ||
+      static_cast<Preference*>(preference)->workspace_bytes < kWorkspaceBytes) {
+    return kNotSupported;
+  }
   for (; *found < std::min(wanted, 2); ++*found) {
     LtHeuristic& result = results[*found];
     result = {};
@@ -247,10 +305,10 @@ int cublasLtMatmul(void* handle, void* desc, const void* alpha, const void* a, v
       workspace == nullptr || workspace_bytes < kWorkspaceBytes) {
     return kInvalidValue;
   }
-  const Product product = {
-      static_cast<Desc*>(desc)->transpose_a, a, *static_cast<Layout*>(a_layout), b,
-      *static_cast<Layout*>(b_layout),       d, *static_cast<Layout*>(d_layout)};
+  const Product product = {*static_cast<Desc*>(desc),       a, *static_cast<Layout*>(a_layout), b,
+                           *static_cast<Layout*>(b_layout), d, *static_cast<Layout*>(d_layout)};
   if (!product.fits()) return kInvalidValue;
+  if (!product.supported()) return kNotSupported;
   Work work;
   work.name = "cublasLtMatmul";
   work.kernel = reinterpret_cast<const void*>(&cublasLtMatmul);

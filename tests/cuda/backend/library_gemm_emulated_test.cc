@@ -1,13 +1,17 @@
 // Products by cuBLASLt (emulated): right, measured once and remembered, its errors told.
 #include "cuda/library_gemm.h"
 
+#include <cuda_fp8.h>
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "cuda/emulator/emulator.h"
 #include "tests/cuda/backend/cuda_fixture.h"
 #include "tests/cuda/kernels/device_array.h"
+#include "tests/cuda/kernels/linear_support.h"
 #include "tests/model/decoder_driver.h"
 #include "tests/model/tiny_models.h"
 #include "tests/support/temp_dir.h"
@@ -65,6 +69,42 @@ Product multiply(const Fixture& fixture, LibraryGemm& gemm, int m) {
   must(cudaDeviceSynchronize());
   if (product.by_library) product.out = to_floats(ElementType::kBF16, out.host());
   return product;
+}
+
+// As if the library had been the faster one at every size: times are the emulator's.
+void choose_library(const std::string& file) {
+  std::ifstream in(file);
+  std::string header, line, out;
+  std::getline(in, header);
+  while (std::getline(in, line)) {
+    std::istringstream words(line);
+    std::string word;
+    for (int i = 0; i < 5; ++i) {
+      words >> word;
+      out += word + " ";
+    }
+    out += "1 1024 50454c544f4e0000" + std::string(112, '0') + "\n";  // the emulator's first
+  }
+  in.close();
+  std::ofstream(file) << header << "\n" << out;
+}
+
+// A row as quantize_fp8() has it: e4m3 with a scale for each 128.
+std::vector<double> fp8_rounded(const std::vector<float>& row) {
+  std::vector<double> out;
+  for (size_t begin = 0; begin < row.size(); begin += 128) {
+    float largest = 0;
+    for (size_t i = begin; i < begin + 128; ++i) largest = std::max(largest, std::fabs(row[i]));
+    const float scale = largest / 448.0F, inverse = 1.0F / scale;
+    for (size_t i = begin; i < begin + 128; ++i) {
+      const __nv_fp8_storage_t code =
+          __nv_cvt_float_to_fp8(row[i] * inverse, __NV_SATFINITE, __NV_E4M3);
+      out.push_back(
+          static_cast<double>(__half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)))) *
+          static_cast<double>(scale));
+    }
+  }
+  return out;
 }
 
 int64_t calls_of_tuning(const Fixture& fixture, LibraryGemm& gemm) {
@@ -160,6 +200,102 @@ TEST_CASE(
   }
   CHECK(logits[0] != logits[1]);  // another order of sums: it was the library
   CHECK(pelton::relative_error(logits[1], logits[0], 200) < 6e-2);
+}
+
+TEST_CASE("fp8 products by cuBLASLt equal float64 over the rounded operands") {
+  const Fixture fixture;
+  constexpr int kWide = 384;
+  const PackedWeights w({WeightFormat::kF8_128, DType::kF8_128}, ElementType::kBF16, kN, kWide, 5);
+  const LibraryGemm::Shape shape = {kN, kWide, false, true};
+  const TempDir folder;
+  const std::string file = (folder.path() / "gemm.txt").string();
+  {
+    const std::unique_ptr<LibraryGemm> first = fixture.gemm(file);
+    REQUIRE(first->tune(shape, w.packed.data(), kMaxM, fixture.arena).ok());
+    first->save();
+  }
+  choose_library(file);
+  const std::unique_ptr<LibraryGemm> gemm = fixture.gemm(file);
+  REQUIRE(gemm->tune(shape, w.packed.data(), kMaxM, fixture.arena).ok());
+  REQUIRE(gemm->reserve(fixture.arena).ok());
+  REQUIRE(gemm->chosen() == 3);           // up to 16, 32, 64 rows
+  for (const int m : {15, 16, 32, 37}) {  // 37: the last five are the own kernels'
+    const std::vector<float> x =
+        as_elements(ElementType::kBF16, random_values(static_cast<size_t>(m) * kWide, 2));
+    const DeviceArray<uint16_t> on_card(to_elements(ElementType::kBF16, x));
+    const DeviceArray<uint16_t> out(static_cast<size_t>(m) * kN);
+    LinearParams p;
+    p.format = WeightFormat::kF8_128;
+    p.weights = w.packed.data();
+    p.x = on_card.data();
+    p.x_stride = p.k = kWide;
+    p.out = out.data();
+    p.out_stride = p.n = kN;
+    p.m = m;
+    const StatusOr<bool> done = gemm->run(p);
+    REQUIRE(done.ok());
+    CHECK(*done == (m >= 16));
+    if (!*done) continue;
+    must(cudaDeviceSynchronize());
+    std::vector<double> expected;
+    for (int r = 0; r < m; ++r) {
+      const std::vector<float> row(x.begin() + r * kWide, x.begin() + (r + 1) * kWide);
+      const std::vector<double> rounded =
+          r < m / 16 * 16 ? fp8_rounded(row) : std::vector<double>(row.begin(), row.end());
+      for (int n = 0; n < kN; ++n) {
+        double sum = 0;
+        for (int k = 0; k < kWide; ++k) {
+          sum += rounded[static_cast<size_t>(k)] * w.values[static_cast<size_t>(n * kWide + k)];
+        }
+        expected.push_back(sum);
+      }
+    }
+    check_close(to_floats(ElementType::kBF16, out.host()), expected,
+                element_tolerance(ElementType::kBF16), 1e-3);
+  }
+}
+
+TEST_CASE("fp8 products are tried where the library has them and nowhere else") {
+  std::vector<int64_t> calls;
+  for (const char* name : {"sm_80", "sm_90"}) {
+    emulator::reset(emulator::card_named(name));
+    const Stream stream = *make_stream();
+    const auto arena = *DeviceArena::take(int64_t{64} << 20, true);
+    const PackedWeights w({WeightFormat::kF8_128, DType::kF8_128}, ElementType::kBF16, kN, 128, 5);
+    const auto gemm =
+        *LibraryGemm::make(**open_cublaslt(), ElementType::kBF16, stream.get(), "", "card");
+    const int64_t before = emulator::calls();
+    REQUIRE(gemm->tune({kN, 128, false, true}, w.packed.data(), kMaxM, arena).ok());
+    calls.push_back(emulator::calls() - before);
+    if (calls.size() == 1) CHECK(gemm->chosen() == 0);
+  }
+  CHECK(calls[1] > calls[0] + 3 * 2 * 4);  // three sizes, two candidates, four runs each
+  emulator::reset(emulator::card_named("sm_90"));
+}
+
+TEST_CASE("A model of fp8 weights through the library agrees with the own kernels") {
+  constexpr std::string_view kConfig = R"({"model_type": "llama", "hidden_size": 128,
+      "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2,
+      "num_key_value_heads": 1, "vocab_size": 256, "max_position_embeddings": 128,
+      "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+      "tie_word_embeddings": false, "architectures": ["LlamaForCausalLM"],
+      "torch_dtype": "float32"})";
+  const std::vector<TokenId> tokens = pelton::random_tokens(40, 250, 3);
+  std::vector<std::vector<float>> logits;
+  for (const bool batch_invariant : {true, false}) {
+    const pelton::test::CudaCard card;
+    CudaOptions options = pelton::test::CudaCard::default_options();
+    options.batch_invariant = batch_invariant;
+    const auto backend = card.backend(options);
+    LoadOptions load = pelton::tiny_options();
+    load.dummy_dtype = DType::kF8_128;
+    StatusOr<LoadedModel> model = pelton::load_tiny(kConfig, *backend, load);
+    INFO(model.status().ToString());
+    REQUIRE(model.ok());
+    logits.push_back(pelton::DecoderDriver(*model, *backend).run(tokens, 40));
+  }
+  CHECK(logits[0] != logits[1]);
+  CHECK(pelton::relative_error(logits[1], logits[0], 256) < 2e-1);  // activations in 8 bits
 }
 
 TEST_CASE("A machine without cuBLASLt is told which files were looked for") {
