@@ -70,12 +70,21 @@ void forget_stack([[maybe_unused]] void* bottom, [[maybe_unused]] size_t bytes) 
 }
 
 StackArena::~StackArena() {
-  if (base_ != nullptr) munmap(base_, count_ * kSlotBytes);
+  release();
+}
+
+// Others may be given these addresses: what frames left poisoned must not meet them.
+void StackArena::release() {
+  if (base_ == nullptr) return;
+  forget_stack(base_, count_ * kSlotBytes);
+  munmap(base_, count_ * kSlotBytes);
+  base_ = nullptr;
+  count_ = 0;
 }
 
 void StackArena::reserve(size_t count) {
   if (count <= count_) return;
-  if (base_ != nullptr) munmap(base_, count_ * kSlotBytes);
+  release();
   void* mapped = mmap(nullptr, count * kSlotBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) {

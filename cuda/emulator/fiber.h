@@ -41,6 +41,8 @@ class StackArena {
   bool in_guard(const void* address) const;
 
  private:
+  void release();
+
   char* base_ = nullptr;
   size_t count_ = 0;
 };
