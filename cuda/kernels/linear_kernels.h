@@ -228,6 +228,7 @@ constexpr int narrow_depth() {
 }
 
 // Grid: (ceil(m / kTokens), row tiles, groups). Each warp: one run of one row tile, kTokens tokens.
+// For 8 tokens one matrix alone: the registers that groups take would cost it a block an SM.
 template <WeightFormat kFormat, typename T, int kTokens>
 __global__ void __launch_bounds__(kLinearThreads, 2)
     linear_narrow_kernel(LinearArgs args, LinearGroups groups) {
@@ -237,8 +238,11 @@ __global__ void __launch_bounds__(kLinearThreads, 2)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int g = lane / 4, t = lane % 4;
   const int token0 = blockIdx.x * kTokens;
-  const uint8_t* weights = enter_group<T>(args, groups);
-  if (token0 >= args.m) return;  // of a group of fewer rows
+  const uint8_t* weights = args.weights;
+  if constexpr (kTokens > 8) {
+    weights = enter_group<T>(args, groups);
+    if (token0 >= args.m) return;  // of a group of fewer rows
+  }
   const uint8_t* row_tile =
       weights + static_cast<int64_t>(blockIdx.y) * row_tile_bytes(kFormat, args.k);
   const ChunkRange range = chunks_of_run<kFormat>(args.k, warp);

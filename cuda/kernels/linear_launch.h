@@ -28,7 +28,8 @@ cudaError_t launch_wide(const LinearArgs& args, const LinearGroups& groups, cuda
 template <WeightFormat kFormat, typename T>
 cudaError_t launch_linear_format(const LinearArgs& args, const LinearGroups& groups,
                                  cudaStream_t stream) {
-  if (groups.usual_rows <= 8) return launch_narrow<kFormat, T, 8>(args, groups, stream);
+  if (groups.starts == nullptr && args.m <= 8)
+    return launch_narrow<kFormat, T, 8>(args, groups, stream);
   if (groups.usual_rows <= 32) return launch_narrow<kFormat, T, 32>(args, groups, stream);
   if (groups.usual_rows <= 64) return launch_wide<kFormat, T, 64>(args, groups, stream);
   return launch_wide<kFormat, T, 96>(args, groups, stream);
