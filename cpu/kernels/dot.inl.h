@@ -133,33 +133,54 @@ PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, 
   }
 }
 
+// Whole tiles, the usual case, keep their sums in registers from end to end.
+template <int kGroups, int kTokens>
+PELTON_INLINE bool is_whole(const DotArgs& a) {
+  return a.tokens == kTokens && a.rows == kGroups * kLanes;
+}
+
 template <int kGroups, int kTokens>
 PELTON_INLINE void start_sums(const DotArgs& a, F (&acc)[kGroups][kTokens]) {
+  const bool whole = is_whole<kGroups, kTokens>(a);
+#pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
     const int left = a.rows - g * kLanes;
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
       const float* out = a.out + t * a.out_stride + g * kLanes;
-      acc[g][t] = a.first || t >= a.tokens ? zero()
-                  : left >= kLanes         ? load(out)
-                                           : load_n(out, left);
+      acc[g][t] = a.first || (!whole && t >= a.tokens) ? zero()
+                  : whole || left >= kLanes            ? load(out)
+                                                       : load_n(out, left);
     }
   }
 }
 
 template <int kGroups, int kTokens>
-PELTON_INLINE void finish_sums(const DotArgs& a, F (&acc)[kGroups][kTokens]) {
+PELTON_INLINE void finish_whole(const DotArgs& a, const F (&acc)[kGroups][kTokens]) {
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) {
+    const F bias = a.bias != nullptr ? load(a.bias + g * kLanes) : zero();
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+      store(a.out + t * a.out_stride + g * kLanes, sum);
+    }
+  }
+}
+
+template <int kGroups, int kTokens>
+PELTON_INLINE void finish_sums(const DotArgs& a, const F (&acc)[kGroups][kTokens]) {
+  if (is_whole<kGroups, kTokens>(a)) return finish_whole(a, acc);
+#pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
     const int row = g * kLanes;
     const int n = a.rows - row < kLanes ? a.rows - row : kLanes;
     const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      if (t >= a.tokens) break;
-      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
-      float* out = a.out + t * a.out_stride + row;
-      if (n == kLanes) {
-        store(out, sum);
-      } else {
-        store_n(out, sum, n);
+      if (t < a.tokens) {
+        const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+        store_n(a.out + t * a.out_stride + row, sum, n);
       }
     }
   }
