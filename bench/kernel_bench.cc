@@ -88,7 +88,9 @@ std::vector<Shape> demo_shapes() {
 }  // namespace
 
 StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
-                                                    const std::vector<int>& tokens, TimeBase base) {
+                                                    const std::vector<int>& tokens,
+                                                    const std::vector<DType>& formats,
+                                                    TimeBase base) {
   std::vector<KernelFigure> out;
   const int most = *std::max_element(tokens.begin(), tokens.end());
   const auto measure = [&](const std::string& name, const std::vector<Shape>& shapes) -> Status {
@@ -96,9 +98,17 @@ StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
     for (int m : tokens) out.push_back(bench.run(name, m, base));
     return absl::OkStatus();
   };
-  PELTON_RETURN_IF_ERROR(measure("demo layers and head", demo_shapes()));
-  for (DType dtype : {DType::kQ4_1, DType::kQ4_0, DType::kQ8_0, DType::kQ5_1, DType::kQ4_K,
-                      DType::kQ5_K, DType::kQ6_K, DType::kBF16, DType::kF16, DType::kF32}) {
+  std::vector<DType> dtypes = formats;
+  if (formats.empty()) {
+    PELTON_RETURN_IF_ERROR(measure("demo layers and head", demo_shapes()));
+    dtypes = {DType::kQ4_1, DType::kQ4_0, DType::kQ8_0, DType::kQ5_1, DType::kQ4_K,
+              DType::kQ5_K, DType::kQ6_K, DType::kBF16, DType::kF16,  DType::kF32};
+  }
+  for (const DType dtype : dtypes) {
+    if (!backend.supports_weights(dtype)) {
+      return absl::InvalidArgumentError(
+          fmt::format("no products with {} weights", dtype_info(dtype).name));
+    }
     const int64_t matrix_bytes = dtype_bytes(dtype, int64_t{2048} * 2048);
     const auto count = static_cast<size_t>((int64_t{96} << 20) / matrix_bytes);
     PELTON_RETURN_IF_ERROR(measure(fmt::format("{} 2048x2048", dtype_info(dtype).name),

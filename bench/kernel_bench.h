@@ -20,9 +20,11 @@ struct KernelFigure {
   double gflops = 0;
 };
 
-// Every weight format at 2048 x 2048, over more matrices than caches hold; and the demo model's own
-// layers and head.
+// Weight formats at 2048 x 2048, over more matrices than caches hold; and the demo model's own
+// layers and head. formats: empty for all of them and the demo.
 StatusOr<std::vector<KernelFigure>> measure_kernels(Backend& backend,
-                                                    const std::vector<int>& tokens, TimeBase base);
+                                                    const std::vector<int>& tokens,
+                                                    const std::vector<DType>& formats,
+                                                    TimeBase base);
 
 }  // namespace pelton::bench

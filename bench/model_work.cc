@@ -18,6 +18,34 @@ double peak_gops(DType weights, const Ceilings& ceilings) {
   }
 }
 
+double attainable_gops(DType weights, const Ceilings& ceilings) {
+  const double peak = peak_gops(weights, ceilings);
+  if (!is_quantized(weights)) return 0.95 * peak;
+  const bool dot_instructions = ceilings.int8_paired_gops == ceilings.int8_gops;
+  // Of the multipliers' instructions for 32 of k, eight are products; one more applies the
+  // activations' zero, two the scales, one the minimum. Q6_K has scales and zero for each 16.
+  if (dot_instructions) {
+    switch (weights) {
+      case DType::kQ4_1:
+      case DType::kQ5_1:
+      case DType::kQ4_K:
+      case DType::kQ5_K:
+        return peak * 8 / 12;
+      case DType::kQ6_K:
+        return peak * 8 / 14;
+      default:
+        return peak * 8 / 11;
+    }
+  }
+  // By vpmaddubsw, as a trial measured them.
+  return weights == DType::kQ8_0 ? 0.73 * peak : 0.87 * peak;
+}
+
+double bound_seconds(DType weights, double bytes, double operations, const Ceilings& ceilings) {
+  return 1e-9 * std::max(bytes / ceilings.read_gb_per_s,
+                         operations / (0.85 * attainable_gops(weights, ceilings)));
+}
+
 int64_t ModelWork::layer_weights() const {
   return std::accumulate(layers.begin(), layers.end(), int64_t{0});
 }

@@ -15,6 +15,12 @@ namespace pelton::bench {
 // the quantised ones, whether or not the backend uses them.
 double peak_gops(DType weights, const Ceilings& ceilings);
 
+// Of that, what its products can reach beside what must go with them (docs/performance.md).
+double attainable_gops(DType weights, const Ceilings& ceilings);
+// The seconds within which `operations` over `bytes` of weights should be done, read once whatever
+// the batch: the longer of the two, the operations at 0.85 of the attainable rate.
+double bound_seconds(DType weights, double bytes, double operations, const Ceilings& ceilings);
+
 struct ModelWork {
   std::array<int64_t, kNumDTypes> layers{};  // weights that every token is multiplied with
   std::array<int64_t, kNumDTypes> head{};    // and those that only a token to be sampled is

@@ -30,6 +30,7 @@ struct Flags {
   bool ceilings = false;
   bool kernels = false;
   bool attention = false;
+  std::vector<DType> formats;
   int load_passes = 0;
   bool json = false;
   TimeBase base = TimeBase::kWall;
@@ -84,7 +85,8 @@ Status run_kernels(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
                    const Ceilings& ceiling, Json& json) {
   std::vector<KernelFigure> figures;
   if (flags.kernels) {
-    PELTON_ASSIGN_OR_RETURN(figures, measure_kernels(backend, flags.engine.batches, flags.base));
+    PELTON_ASSIGN_OR_RETURN(
+        figures, measure_kernels(backend, flags.engine.batches, flags.formats, flags.base));
   }
   if (flags.attention) {
     PELTON_ASSIGN_OR_RETURN(const std::vector<KernelFigure> more,
@@ -92,13 +94,15 @@ Status run_kernels(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
     figures.insert(figures.end(), more.begin(), more.end());
   }
   if (!flags.json) {
-    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}\n", "kernels", "tokens", "ms",
-               "GB/s", "of read", "GFLOP/s", "of FMA", "of peak");
+    fmt::print("\n{:<24}{:>8}{:>10}{:>10}{:>8}{:>11}{:>8}{:>9}{:>10}\n", "kernels", "tokens", "ms",
+               "GB/s", "of read", "GFLOP/s", "of FMA", "of peak", "of bound");
   }
   for (const KernelFigure& f : figures) {
     const double of_read = f.gb_per_s / ceiling.read_gb_per_s;
     const double of_fma = f.gflops / ceiling.fma_gflops;
     const double of_peak = f.gflops / peak_gops(f.dtype, ceiling);
+    const double of_bound = f.seconds / bound_seconds(f.dtype, 1e9 * f.gb_per_s * f.seconds,
+                                                      1e9 * f.gflops * f.seconds, ceiling);
     json["kernels"].push_back({{"name", f.name},
                                {"tokens", f.tokens},
                                {"seconds", f.seconds},
@@ -106,10 +110,11 @@ Status run_kernels(const Flags& flags, Backend& backend, cpu::ThreadPool& pool,
                                {"of_read", of_read},
                                {"gflops", f.gflops},
                                {"of_fma", of_fma},
-                               {"of_peak", of_peak}});
+                               {"of_peak", of_peak},
+                               {"of_bound", of_bound}});
     if (flags.json) continue;
-    fmt::print("{:<24}{:>8}{:>10.3f}{:>10.1f}{:>8.2f}{:>11.1f}{:>8.2f}{:>9.2f}\n", f.name, f.tokens,
-               f.seconds * 1e3, f.gb_per_s, of_read, f.gflops, of_fma, of_peak);
+    fmt::print("{:<24}{:>8}{:>10.3f}{:>10.1f}{:>8.2f}{:>11.1f}{:>8.2f}{:>9.2f}{:>10.2f}\n", f.name,
+               f.tokens, f.seconds * 1e3, f.gb_per_s, of_read, f.gflops, of_fma, of_peak, of_bound);
   }
   return absl::OkStatus();
 }
@@ -318,6 +323,17 @@ int main(int argc, char** argv) {
   app.add_flag("--ceilings", flags.ceilings,
                "Read bandwidth and multiply-add rates (always measured)");
   app.add_flag("--kernels", flags.kernels, "Matrix products at 2048x2048 and the demo's shapes");
+  app.add_option_function<std::vector<std::string>>(
+         "--formats",
+         [&](const std::vector<std::string>& names) {
+           for (const std::string& name : names) {
+             const std::optional<pelton::DType> found = pelton::dtype_from_name(name);
+             if (!found) throw CLI::ValidationError("--formats", "unknown format " + name);
+             flags.formats.push_back(*found);
+           }
+         },
+         "Of --kernels, comma-separated; none: all, and the demo's shapes")
+      ->delimiter(',');
   app.add_flag("--attention", flags.attention, "Attention at 4,096 tokens, and of 2,048");
   app.add_option("--load", flags.load_passes,
                  "Load MODEL's weights so many times and measure nothing else of it")

@@ -29,6 +29,19 @@ TEST_CASE("each weight format has the best rate that the machine has for it") {
   }
 }
 
+TEST_CASE("a batch is bound by reading the weights until its operations take longer") {
+  Ceilings vnni = rates();
+  vnni.int8_gops = vnni.int8_paired_gops = 1100;
+  CHECK(attainable_gops(DType::kQ8_0, vnni) == Approx(800));
+  CHECK(attainable_gops(DType::kQ4_1, vnni) < attainable_gops(DType::kQ4_0, vnni));
+  for (const DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kQ6_K, DType::kBF16, DType::kF16}) {
+    const double rate = attainable_gops(dtype, rates());
+    CHECK(rate < peak_gops(dtype, rates()));
+    CHECK(bound_seconds(dtype, 1e10, 1e6, rates()) == Approx(1));
+    CHECK(bound_seconds(dtype, 1, 1e9 * rate, rates()) == Approx(1 / 0.85));
+  }
+}
+
 TEST_CASE("work counts what is multiplied and leaves out what is looked up") {
   const bool tied = GENERATE(true, false);
   const std::string shape = tied ? "smollm2-135m" : "llama-3.1-8b";
