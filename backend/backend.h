@@ -260,6 +260,25 @@ class Backend {
   virtual void route(const RouteParams& params) = 0;
   virtual void experts(const ExpertsParams& params) = 0;
   virtual void pool(const PoolParams& params) = 0;
+  // Ops that follow one another in every layer, given together so that a backend can do them in
+  // fewer passes. The results are those of the ops one by one, which is what these call.
+  // norm.out is qkv.x; qkv.out is rope.qkv, and attention.q its first columns.
+  virtual void normed_attention(const NormParams& norm, const LinearParams& qkv,
+                                const RopeKvParams& rope, const AttentionParams& attention) {
+    normed_linear(norm, qkv);
+    rope_and_write_kv(rope);
+    this->attention(attention);
+  }
+  // norm.out is linear.x.
+  virtual void normed_linear(const NormParams& norm, const LinearParams& linear) {
+    this->norm(norm);
+    this->linear(linear);
+  }
+  // activation.out is linear.x.
+  virtual void activated_linear(const ActivationParams& activation, const LinearParams& linear) {
+    this->activation(activation);
+    this->linear(linear);
+  }
   // out[r] = x[logit row r]; [R, H]
   virtual void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) = 0;
   virtual void softcap(const Tensor& x, float cap) = 0;  // in place: cap * tanh(x / cap)

@@ -232,7 +232,8 @@ void Attention::set_next(const Work& work, const Item& item, const Item& next,
 }
 
 template <typename SetKeys>
-void Attention::run_items(const Work& work, const SetKeys& set_keys) {
+void Attention::add_items(Job& job, const SetKeys& set_keys) {
+  const Work& work = work_;
   plan_items(work);
   const int stride = round_up(work.args.head_dim, kLanes);
   kept_ = kept_scratch_.floats(num_pieces_ * kernels_.attention_rows * (stride + kLanes));
@@ -242,7 +243,7 @@ void Attention::run_items(const Work& work, const SetKeys& set_keys) {
     ready_[i].store(begins ? 1 : 0, std::memory_order_relaxed);
   }
   const int64_t grain = std::clamp<int64_t>(count / (2 * kItemsPerThread * pool_.threads()), 1, 64);
-  pool_.run(count, grain, [&](int64_t begin, int64_t end, int worker) {
+  job.add(count, grain, [=, this, &work](int64_t begin, int64_t end, int worker) {
     BlockRows rows;
     for (int64_t i = begin; i < end; ++i) {
       const AttentionBlock& block = blocks_[items_[i].block];
@@ -264,13 +265,20 @@ void Attention::run_items(const Work& work, const SetKeys& set_keys) {
 }
 
 void Attention::run(const AttentionParams& p) {
+  job_.clear();
+  add(job_, p);
+  pool_.run(job_);
+}
+
+void Attention::add(Job& job, const AttentionParams& p) {
   const auto& plan = static_cast<const CpuStepPlan&>(*p.plan);
   const auto& cache = static_cast<const CpuKvCache&>(*p.kv.cache);
   const KvGroup& group = cache.geometry().groups[p.kv.group];
   const GroupBatch& paged = plan.batch.kv[p.kv.group];
   PELTON_CHECK(p.head_dim == group.head_dim && p.head_dim <= kMaxHeadDim, "attention: head size");
   PELTON_CHECK(p.num_q_heads % group.num_kv_heads == 0, "attention: query heads");
-  Work work;
+  Work& work = work_;
+  work = {};
   work.plan = &plan;
   work.q = p.q;
   work.out = p.out;
@@ -289,8 +297,9 @@ void Attention::run(const AttentionParams& p) {
   work.args.scale = p.scale;
   work.args.softcap = p.softcap;
   const uint8_t* layer = cache.block(p.kv.group, 0) + cache.layer_offset(p.kv);
-  run_items(work, [&](const AttentionBlock& block, AttentionArgs& args) {
-    args.keys = layer + block.kv_head * cache.head_bytes(p.kv.group);
+  const int64_t head_bytes = cache.head_bytes(p.kv.group);
+  add_items(job, [=, &paged](const AttentionBlock& block, AttentionArgs& args) {
+    args.keys = layer + block.kv_head * head_bytes;
     args.block_table =
         paged.block_tables.data() + static_cast<int64_t>(block.seq) * paged.max_blocks_per_seq;
   });
@@ -335,7 +344,8 @@ void Attention::run_encoder(const EncoderAttentionParams& p) {
                 }
               }
             });
-  Work work;
+  Work& work = work_;
+  work = {};
   work.plan = &plan;
   work.q = p.qkv;
   work.out = p.out;
@@ -348,7 +358,8 @@ void Attention::run_encoder(const EncoderAttentionParams& p) {
   work.args.kv_dtype = DType::kF32;
   work.args.scale = p.scale;
   const int32_t only_block = 0;
-  run_items(work, [&](const AttentionBlock& block, AttentionArgs& args) {
+  job_.clear();
+  add_items(job_, [&](const AttentionBlock& block, AttentionArgs& args) {
     const int stride = round_up(plan.new_tokens(block.seq), kLanes);
     args.keys = reinterpret_cast<const uint8_t*>(head_kv(block.seq, block.kv_head));
     args.value_offset = static_cast<int64_t>(stride) * p.head_dim * sizeof(float);
@@ -356,6 +367,7 @@ void Attention::run_encoder(const EncoderAttentionParams& p) {
     args.block_size = stride;
     args.key_stride = stride;
   });
+  pool_.run(job_);
 }
 
 }  // namespace pelton::cpu

@@ -20,6 +20,8 @@ class Attention {
       : kernels_(kernels), pool_(pool), scratch_(pool.threads()) {}
 
   void run(const AttentionParams& params);
+  // The same as a phase of a job, which has no other attention.
+  void add(Job& job, const AttentionParams& params);
   void run_encoder(const EncoderAttentionParams& params);
 
  private:
@@ -53,8 +55,9 @@ class Attention {
   template <typename SetKeys>
   void set_next(const Work& work, const Item& item, const Item& next, const SetKeys& set_keys,
                 AttentionArgs& args) const;
+  // Adds the phase that computes `work_`.
   template <typename SetKeys>
-  void run_items(const Work& work, const SetKeys& set_keys);
+  void add_items(Job& job, const SetKeys& set_keys);
   void run_whole(const Work& work, const Item& item, const AttentionArgs& args, int worker);
   // Of a block that is cut: onto the sum of the splits before, where that is there already, else
   // apart, each split on its own. Whoever sees that both are there adds the one to the other.
@@ -76,6 +79,8 @@ class Attention {
     bool operator==(const PlanKey&) const = default;
   };
   PlanKey planned_;
+  Work work_;
+  Job job_;
   std::vector<AttentionBlock> blocks_;
   std::vector<Item> items_;
   // [items] of cut blocks: how much of {the splits before are summed, its own are done} is true.

@@ -19,6 +19,7 @@
 #include "cpu/memory.h"
 #include "cpu/moe.h"
 #include "cpu/packed_matrix.h"
+#include "cpu/row_makers.h"
 #include "cpu/sampler.h"
 #include "cpu/step_plan.h"
 #include "cpu/thread_pool.h"
@@ -49,9 +50,6 @@ const CpuStepPlan& plan_of(const StepPlan& plan) {
 }
 const PackedMatrix& packed(const Matrix& matrix) {
   return static_cast<const PackedMatrix&>(matrix);
-}
-RowWeights row_weights(const NormWeights& w) {
-  return {w.weight, w.bias};
 }
 
 class CpuBackend final : public Backend {
@@ -111,13 +109,21 @@ class CpuBackend final : public Backend {
   void embed(const StepPlan& plan, const EmbedParams& p) override;
   void norm(const NormParams& p) override;
   void linear(const LinearParams& p) override { linear_.run(p.x, packed(*p.w), p.bias, p.out); }
-  void rope_and_write_kv(const RopeKvParams& p) override { rope_and_store(kernels_, *pool_, p); }
+  void rope_and_write_kv(const RopeKvParams& p) override {
+    job_.clear();
+    add_rope_and_store(job_, kernels_, p);
+    pool_->run(job_);
+  }
   void attention(const AttentionParams& p) override { attention_.run(p); }
   void encoder_attention(const EncoderAttentionParams& p) override { attention_.run_encoder(p); }
   void activation(const ActivationParams& p) override;
   void route(const RouteParams& p) override { experts_.route(p); }
   void experts(const ExpertsParams& p) override { experts_.run(p); }
   void pool(const PoolParams& p) override;
+  void normed_attention(const NormParams& norm, const LinearParams& qkv, const RopeKvParams& rope,
+                        const AttentionParams& attention) override;
+  void normed_linear(const NormParams& norm, const LinearParams& linear) override;
+  void activated_linear(const ActivationParams& activation, const LinearParams& linear) override;
   void gather_logit_rows(const StepPlan& plan, const Tensor& x, const Tensor& out) override;
   void softcap(const Tensor& x, float cap) override {
     pool_->run(x.rows, row_grain(x.cols), [&](int64_t begin, int64_t end, int) {
@@ -149,6 +155,8 @@ class CpuBackend final : public Backend {
   Status synchronize() override { return absl::OkStatus(); }
 
  private:
+  NormRows norm_rows(const NormParams& p);
+
   const KernelTable& kernels_;
   std::shared_ptr<ThreadPool> pool_;
   std::vector<const DotTable*> dots_;
@@ -159,6 +167,7 @@ class CpuBackend final : public Backend {
   Sampler sampler_;
   Experts experts_;
   Scratch norm_scratch_;
+  Job job_;
   CpuStepPlan plan_;
   std::vector<SampledToken> sampled_;
 };
@@ -231,42 +240,56 @@ void CpuBackend::embed(const StepPlan& plan, const EmbedParams& p) {
       });
 }
 
-void CpuBackend::norm(const NormParams& p) {
-  // With nowhere else to put the normed x on its way to the residual, a row of scratch.
+NormRows CpuBackend::norm_rows(const NormParams& p) {
   const bool scratch = p.post.weight != nullptr && !p.out.defined();
-  float* rows = scratch ? norm_scratch_.floats(pool_->threads() * p.x.cols) : nullptr;
+  return {kernels_, p, scratch ? norm_scratch_.floats(pool_->threads() * p.x.cols) : nullptr};
+}
+
+void CpuBackend::norm(const NormParams& p) {
+  const NormRows rows = norm_rows(p);
   pool_->run(p.x.rows, row_grain(p.x.cols), [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t m = begin; m < end; ++m) {
-      NormRowArgs args;
-      args.kind = p.kind;
-      args.eps = p.eps;
-      args.x = p.x.row<float>(m);
-      args.residual = p.residual.defined() ? p.residual.row<float>(m) : nullptr;
-      args.post = row_weights(p.post);
-      args.pre = row_weights(p.pre);
-      args.out = p.pre.weight != nullptr ? p.out.row<float>(m) : nullptr;
-      args.scratch = scratch ? rows + worker * p.x.cols : args.out;
-      if (args.scratch == nullptr && p.out.defined()) args.scratch = p.out.row<float>(m);
-      args.n = p.x.cols;
-      kernels_.norm_row(args);
-    }
+    for (int64_t m = begin; m < end; ++m) rows.make(m, worker);
   });
 }
 
 void CpuBackend::activation(const ActivationParams& p) {
   const int64_t n = p.out.cols;
   PELTON_CHECK(p.x.cols == (p.gated ? 2 * n : n), "activation: shapes");
+  const ActivationRows rows = {kernels_, p};
   // A long row is cut as well: decode has few rows.
   const int64_t pieces = std::max<int64_t>(1, n / 1024);
   pool_->run(p.x.rows * pieces, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t m = item / pieces, piece = item % pieces;
-      const int64_t from = n * piece / pieces, to = n * (piece + 1) / pieces;
-      const float* x = p.x.row<const float>(m) + from;
-      kernels_.activate(p.kind, x, p.gated ? x + n : nullptr, to - from,
-                        p.out.row<float>(m) + from);
+      rows.make(m, n * piece / pieces, n * (piece + 1) / pieces);
     }
   });
+}
+
+void CpuBackend::normed_attention(const NormParams& norm, const LinearParams& qkv,
+                                  const RopeKvParams& rope, const AttentionParams& attention) {
+  const NormRows rows = norm_rows(norm);
+  job_.clear();
+  linear_.add(job_, qkv.x, packed(*qkv.w), qkv.bias, qkv.out, rows.maker());
+  add_rope_and_store(job_, kernels_, rope);
+  attention_.add(job_, attention);
+  pool_->run(job_);
+}
+
+void CpuBackend::normed_linear(const NormParams& norm, const LinearParams& linear) {
+  const NormRows rows = norm_rows(norm);
+  job_.clear();
+  linear_.add(job_, linear.x, packed(*linear.w), linear.bias, linear.out, rows.maker());
+  pool_->run(job_);
+}
+
+void CpuBackend::activated_linear(const ActivationParams& activation, const LinearParams& linear) {
+  PELTON_CHECK(activation.x.cols == (activation.gated ? 2 : 1) * activation.out.cols,
+               "activation: shapes");
+  const ActivationRows rows = {kernels_, activation};
+  job_.clear();
+  linear_.add(job_, linear.x, packed(*linear.w), linear.bias, linear.out, rows.maker());
+  pool_->run(job_);
 }
 
 void CpuBackend::pool(const PoolParams& p) {

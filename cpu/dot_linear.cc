@@ -9,9 +9,10 @@ namespace {
 // of tokens. A multiple of every format's block.
 constexpr int64_t kSliceK = 256;
 // Tokens packed at a time: they stay in the second-level cache.
-constexpr int64_t kChunkTokens = 240;
-constexpr int kUnitGroups = 2;       // rows are dealt out by half panels
-constexpr int64_t kPackBlocks = 64;  // of k, packed by one task
+constexpr int64_t kChunkTokens = 264;
+constexpr int kUnitGroups = 2;         // rows are dealt out by half panels
+constexpr int64_t kPackBlocks = 64;    // of k, packed by one task
+constexpr int64_t kTaskFloats = 8192;  // that a task of packing has about
 
 int64_t slice_k(const Segment& segment) {
   const int64_t k = segment.k_blocks * segment.layout.block;
@@ -43,15 +44,21 @@ DotLinear::DotLinear(const DotTable& table, ThreadPool& pool)
   }
 }
 
-void DotLinear::run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out) {
-  if (units_of(w, formats_, 1) == 0) return;
-  for (int64_t begin = 0; begin < x.rows; begin += kChunkTokens) {
-    const int64_t count = std::min(kChunkTokens, x.rows - begin);
-    run_chunk(x.slice_rows(begin, count), w, bias, out.slice_rows(begin, count));
+void DotLinear::add(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                    const Tensor& out, const RowMaker& maker) {
+  // Chunks as even as can be, of whole tiles.
+  const int64_t chunks = (x.rows + kChunkTokens - 1) / kChunkTokens;
+  const int64_t unit = table_.product_tokens;
+  const int64_t size = (x.rows + chunks * unit - 1) / (chunks * unit) * unit;
+  for (int64_t begin = 0; begin < x.rows; begin += size) {
+    const int64_t count = std::min(size, x.rows - begin);
+    const Packed packed = add_pack(job, x.slice_rows(begin, count), begin, w.padded_cols(), maker);
+    add_product(job, {packed, bias, out.slice_rows(begin, count)}, w);
   }
 }
 
-DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols) {
+DotLinear::Packed DotLinear::add_pack(Job& job, const Tensor& x, int64_t first_token,
+                                      int64_t padded_cols, const RowMaker& maker) {
   // A kernel takes 1, 2, 4 or a full tile of tokens: what a tile lacks must be there to be read.
   int width = table_.product_tokens;
   if (x.rows <= 2) {
@@ -68,36 +75,39 @@ DotLinear::Packed DotLinear::pack(const Tensor& x, int64_t padded_cols) {
   auto* data = reinterpret_cast<uint8_t*>(
       packed_x_.floats(p.tiles * p.tile_bytes / static_cast<int64_t>(sizeof(float))));
   p.data = data;
-  const int64_t parts = (blocks + kPackBlocks - 1) / kPackBlocks;
-  const int64_t task_floats = width * std::min(blocks, kPackBlocks) * kDotBlock;
-  const int64_t grain = std::max<int64_t>(1, 8192 / task_floats);
-  pool_.run(p.tiles * parts, grain, [&](int64_t begin, int64_t end, int) {
+  const bool cut = maker.call == nullptr || maker.by_columns;
+  const int64_t part_blocks = cut ? kPackBlocks : blocks;
+  const int64_t parts = (blocks + part_blocks - 1) / part_blocks;
+  const int64_t task_floats = width * std::min(blocks, part_blocks) * kDotBlock;
+  const int64_t grain = std::max<int64_t>(1, kTaskFloats / task_floats);
+  job.add(p.tiles * parts, grain, [=, this](int64_t begin, int64_t end, int worker) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t tile = item / parts, first_block = item % parts * kPackBlocks;
+      const int64_t tile = item / parts, first_block = item % parts * part_blocks;
       const int64_t token = tile * width;
+      const int64_t first = first_block * kDotBlock;
       PackArgs args;
-      args.x = x.row<const float>(token) + first_block * kDotBlock;
+      args.x = x.row<const float>(token) + first;
       args.x_stride = x.row_stride;
-      args.cols =
-          std::min((first_block + kPackBlocks) * kDotBlock, x.cols) - first_block * kDotBlock;
-      args.blocks = std::min(kPackBlocks, blocks - first_block);
+      args.cols = std::min((first_block + part_blocks) * kDotBlock, x.cols) - first;
+      args.blocks = std::min(part_blocks, blocks - first_block);
       args.tokens = static_cast<int>(std::min<int64_t>(width, x.rows - token));
       args.width = width;
       args.out = data + tile * p.tile_bytes + first_block * width * table_.block_bytes;
+      for (int t = 0; t < args.tokens; ++t) {
+        maker.make(first_token + token + t, first, first + args.cols, worker);
+      }
       table_.pack(args);
     }
   });
   return p;
 }
 
-void DotLinear::run_chunk(const Tensor& x, const PackedMatrix& w, const float* bias,
-                          const Tensor& out) {
-  const Product product = {pack(x, w.padded_cols()), bias, out};
+void DotLinear::add_product(Job& job, const Product& product, const PackedMatrix& w) {
   const int64_t tiles = product.x.tiles;
   const int64_t units = units_of(w, formats_, kUnitGroups);
   // Where there are few rows to deal out, tokens are as well.
   const int64_t parts = std::clamp<int64_t>(2 * pool_.threads() / units, 1, (tiles + 7) / 8);
-  pool_.run_even(units * parts, [&](int64_t begin, int64_t end, int worker) {
+  const auto work = [=, this, &w](int64_t begin, int64_t end, int worker) {
     for (int64_t part = begin / units; part * units < end; ++part) {
       const int64_t first = std::max(begin, part * units) - part * units;
       const int64_t last = std::min(end, (part + 1) * units) - part * units;
@@ -111,7 +121,8 @@ void DotLinear::run_chunk(const Tensor& x, const PackedMatrix& w, const float* b
                                 });
                    });
     }
-  });
+  };
+  job.add(units * parts, pool_.even_grain(units * parts), work);
 }
 
 void DotLinear::run_groups(const Product& product, const Segment& segment, int64_t group,

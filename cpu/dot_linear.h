@@ -18,16 +18,20 @@ class DotLinear {
   DotLinear(const DotTable& table, ThreadPool& pool);
 
   DTypeSet formats() const { return formats_; }
-  // The rows of out whose weights are of these formats; the others are left alone. Shapes as in
-  // Linear::run.
-  void run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  bool has_rows_of(const PackedMatrix& w) const { return units_of(w, formats_, 1) > 0; }
+  // Adds to the job: the rows of out whose weights are of these formats; the others are left alone.
+  // Shapes as in Linear::run. A DotLinear has one product in a job.
+  void add(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out,
+           const RowMaker& maker);
 
  private:
   struct Packed;   // activations
-  struct Product;  // one run(), or a chunk of its tokens
+  struct Product;  // one add(), or a chunk of its tokens
 
-  Packed pack(const Tensor& x, int64_t padded_cols);
-  void run_chunk(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  // first_token: of x, as the maker counts rows.
+  Packed add_pack(Job& job, const Tensor& x, int64_t first_token, int64_t padded_cols,
+                  const RowMaker& maker);
+  void add_product(Job& job, const Product& product, const PackedMatrix& w);
   // The rows of groups [group, group_end), which lie in one panel, for the tiles of tokens
   // [tile_begin, tile_end).
   void run_groups(const Product& product, const Segment& segment, int64_t group, int64_t group_end,

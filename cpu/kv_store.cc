@@ -84,7 +84,7 @@ void store_token(const RopeKvParams& p, const CpuKvCache& cache, const float* ro
 
 }  // namespace
 
-void rope_and_store(const KernelTable& kernels, ThreadPool& pool, const RopeKvParams& p) {
+void add_rope_and_store(Job& job, const KernelTable& kernels, const RopeKvParams& p) {
   const auto& plan = static_cast<const CpuStepPlan&>(*p.plan);
   const Batch& batch = plan.batch;
   // The table's per-step values are a cache: a const view of it to the model, ours to fill.
@@ -102,7 +102,7 @@ void rope_and_store(const KernelTable& kernels, ThreadPool& pool, const RopeKvPa
   shared.pairs = rope != nullptr ? rope->pairs() : 0;
   shared.interleaved = rope != nullptr && rope->spec().interleaved;
   const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, p.qkv.cols));
-  pool.run(batch.num_tokens(), grain, [&](int64_t begin, int64_t end, int) {
+  job.add(batch.num_tokens(), grain, [=, &kernels, &p, &batch](int64_t begin, int64_t end, int) {
     for (int64_t m = begin; m < end; ++m) {
       float* row = p.qkv.row<float>(m);
       RopeRowArgs args = shared;

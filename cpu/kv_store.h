@@ -8,6 +8,7 @@
 
 namespace pelton::cpu {
 
-void rope_and_store(const KernelTable& kernels, ThreadPool& pool, const RopeKvParams& params);
+// Adds a phase to the job; the params outlive it.
+void add_rope_and_store(Job& job, const KernelTable& kernels, const RopeKvParams& params);
 
 }  // namespace pelton::cpu

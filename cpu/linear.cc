@@ -60,34 +60,61 @@ Linear::Linear(const KernelTable& kernels, std::span<const DotTable* const> dots
 }
 
 void Linear::run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out) {
-  PELTON_CHECK(x.cols == w.cols() && out.cols == w.rows() && out.rows == x.rows, "linear: shapes");
-  PELTON_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32, "linear: dtypes");
-  for (const auto& dot : dots_) dot->run(x, w, bias, out);
-  if (units_of(w, plain_, 1) == 0) return;
-  if (x.rows > kMaxGemvTokens) return run_gemm(x, w, bias, out);
-  if (w.padded_cols() == w.cols()) return run_gemv(x, w, bias, out);
-  Tensor padded = x;
-  padded.cols = padded.row_stride = w.padded_cols();
-  padded.data = padded_x_.floats(x.rows * padded.cols);
-  for (int64_t m = 0; m < x.rows; ++m) {
-    float* row = padded.row<float>(m);
-    std::copy_n(x.row<float>(m), x.cols, row);
-    std::fill(row + x.cols, row + padded.cols, 0.0F);
-  }
-  run_gemv(padded, w, bias, out);
+  job_.clear();
+  add(job_, x, w, bias, out);
+  pool_.run(job_);
 }
 
-void Linear::run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias,
-                      const Tensor& out) {
+void Linear::add(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                 const Tensor& out, RowMaker maker) {
+  PELTON_CHECK(x.cols == w.cols() && out.cols == w.rows() && out.rows == x.rows, "linear: shapes");
+  PELTON_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32, "linear: dtypes");
+  for (const auto& dot : dots_) {
+    if (!dot->has_rows_of(w)) continue;
+    dot->add(job, x, w, bias, out, maker);
+    maker = {};  // made by the first
+  }
+  if (units_of(w, plain_, 1) == 0) return;
+  if (x.rows > kMaxGemvTokens) return add_gemm(job, x, w, bias, out, maker);
+  add_gemv(job, x, w, bias, out, maker);
+}
+
+void Linear::add_gemv(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                      const Tensor& out, const RowMaker& maker) {
+  Tensor padded = x;
+  const bool pads = w.padded_cols() != w.cols();
+  if (pads) {
+    padded.cols = padded.row_stride = w.padded_cols();
+    padded.data = padded_x_.floats(x.rows * padded.cols);
+  }
+  if (pads || maker.call != nullptr) {
+    job.add(x.rows, 2, [=](int64_t begin, int64_t end, int worker) {
+      for (int64_t m = begin; m < end; ++m) {
+        maker.make(m, 0, x.cols, worker);
+        if (!pads) continue;
+        float* row = padded.row<float>(m);
+        std::copy_n(x.row<float>(m), x.cols, row);
+        std::fill(row + x.cols, row + padded.cols, 0.0F);
+      }
+    });
+  }
+  const int64_t units = units_of(w, plain_, kUnitGroups);
+  job.add(units, pool_.even_grain(units), [=, this, &w](int64_t begin, int64_t end, int) {
+    gemv_units(padded, w, bias, out, begin, end);
+  });
+}
+
+void Linear::gemv_units(const Tensor& x, const PackedMatrix& w, const float* bias,
+                        const Tensor& out, int64_t begin, int64_t end) const {
   const auto work = [&](const Segment& segment, int64_t from, int64_t to) {
     const int64_t last = std::min(to * kUnitGroups, segment.groups());
-    for_panels(from * kUnitGroups, last, [&](int64_t group, int64_t end) {
+    for_panels(from * kUnitGroups, last, [&](int64_t group, int64_t group_end) {
       const int64_t row = group * kLanes;
       GemvArgs args;
       args.tiles = segment.group_tiles(group);
       args.tile_stride = segment.tile_stride(group);
       args.k = segment.k_blocks * segment.layout.block;
-      args.rows = static_cast<int>(std::min(end * kLanes, segment.rows) - row);
+      args.rows = static_cast<int>(std::min(group_end * kLanes, segment.rows) - row);
       args.x = x.row<float>(0);
       args.x_stride = x.row_stride;
       args.tokens = static_cast<int>(x.rows);
@@ -97,35 +124,39 @@ void Linear::run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias,
       kernels_.gemv[static_cast<int>(segment.dtype)](args);
     });
   };
-  pool_.run_even(units_of(w, plain_, kUnitGroups), [&](int64_t begin, int64_t end, int) {
-    for_segments(w, plain_, kUnitGroups, begin, end, work);
-  });
+  for_segments(w, plain_, kUnitGroups, begin, end, work);
 }
 
-void Linear::run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias,
-                      const Tensor& out) {
+void Linear::add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                      const Tensor& out, const RowMaker& maker) {
   const int64_t width = kernels_.gemm_tokens;
   const int64_t k = w.padded_cols();
   const int64_t chunk = kChunkTokens / width * width;
-  for (int64_t begin = 0; begin < x.rows; begin += chunk) {
-    const int64_t count = std::min(chunk, x.rows - begin);
+  float* packed = packed_x_.floats((std::min(chunk, x.rows) + width - 1) / width * width * k);
+  for (int64_t first_token = 0; first_token < x.rows; first_token += chunk) {
+    const int64_t count = std::min(chunk, x.rows - first_token);
     const int64_t tiles = (count + width - 1) / width;
-    float* packed = packed_x_.floats(tiles * k * width);
-    pool_.run(tiles, std::max<int64_t>(1, 16384 / (k * width)), [&](int64_t b, int64_t e, int) {
-      for (int64_t tile = b; tile < e; ++tile) {
-        const int64_t first = tile * width;
-        float* to = packed + first * k;
-        if (w.cols() < k || first + width > count) std::fill(to, to + k * width, 0.0F);
-        interleave(x.slice_rows(begin + first, std::min(width, count - first)), width, to);
-      }
-    });
+    const Tensor part_x = x.slice_rows(first_token, count);
+    job.add(tiles, std::max<int64_t>(1, 16384 / (k * width)),
+            [=](int64_t begin, int64_t end, int worker) {
+              for (int64_t tile = begin; tile < end; ++tile) {
+                const int64_t first = tile * width;
+                const int64_t tokens = std::min(width, count - first);
+                for (int64_t t = first; t < first + tokens; ++t) {
+                  maker.make(first_token + t, 0, part_x.cols, worker);
+                }
+                float* to = packed + first * k;
+                if (part_x.cols < k || tokens < width) std::fill(to, to + k * width, 0.0F);
+                interleave(part_x.slice_rows(first, tokens), width, to);
+              }
+            });
     // Every unit of rows meets every token tile; few units are split by tokens as well.
     const int64_t units = units_of(w, plain_, kernels_.gemm_groups);
     const int64_t parts =
         std::clamp<int64_t>(4 * pool_.threads() / std::max<int64_t>(units, 1), 1, (tiles + 7) / 8);
-    const Tensor rows = out.slice_rows(begin, count);
-    pool_.run(units * parts, 1, [&](int64_t b, int64_t e, int worker) {
-      for (int64_t item = b; item < e; ++item) {
+    const Tensor rows = out.slice_rows(first_token, count);
+    job.add(units * parts, 1, [=, this, &w](int64_t begin, int64_t end, int worker) {
+      for (int64_t item = begin; item < end; ++item) {
         const int64_t unit = item / parts, part = item % parts;
         for_segments(w, plain_, kernels_.gemm_groups, unit, unit + 1,
                      [&](const Segment& segment, int64_t from, int64_t) {

@@ -22,12 +22,18 @@ class Linear {
 
   // x [M, cols] f32, out [M, rows] f32, bias [rows] or null. x and out do not overlap.
   void run(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  // The same as phases of a job, which has no other product. Rows of x are made first where there
+  // is a maker.
+  void add(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out,
+           RowMaker maker = {});
   // Row `row` of w as float32. out: [cols]
   void read_row(const PackedMatrix& w, int64_t row, int worker, float* out);
 
  private:
-  void run_gemv(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
-  void run_gemm(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out);
+  void add_gemv(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                const Tensor& out, const RowMaker& maker);
+  void add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
+                const Tensor& out, const RowMaker& maker);
   // One unit of rows for the token tiles [tile_begin, tile_end) of the packed x.
   struct GemmUnit {
     const Segment* segment;
@@ -36,11 +42,14 @@ class Linear {
   };
   void gemm_unit(const GemmUnit& unit, int64_t tile_begin, int64_t tile_end, const PackedMatrix& w,
                  const float* bias, const Tensor& out, int worker);
+  void gemv_units(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out,
+                  int64_t begin, int64_t end) const;
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
   std::vector<std::unique_ptr<DotLinear>> dots_;
   DTypeSet plain_;  // formats of no dot
+  Job job_;
   Scratch padded_x_;
   Scratch packed_x_;             // [tiles][padded_cols][gemm_tokens]
   std::vector<Scratch> panels_;  // [threads]

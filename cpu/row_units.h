@@ -9,6 +9,18 @@
 
 namespace pelton::cpu {
 
+// Makes columns [begin, end) of row m of a product's x just before they are first read; no call: x
+// is there already. Columns are a whole row's, or multiples of 32 where `by_columns`.
+struct RowMaker {
+  void (*call)(const void* context, int64_t m, int64_t begin, int64_t end, int worker) = nullptr;
+  const void* context = nullptr;  // outlives the job
+  bool by_columns = false;
+
+  void make(int64_t m, int64_t begin, int64_t end, int worker) const {
+    if (call != nullptr) call(context, m, begin, end, worker);
+  }
+};
+
 // Bit i: the DType of that value.
 using DTypeSet = uint64_t;
 static_assert(kNumDTypes <= 64);

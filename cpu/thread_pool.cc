@@ -25,8 +25,8 @@ void pause_briefly() {
 
 constexpr uint64_t kMaxShare = 0xFFFF;  // ranges
 
-uint64_t claim_word(uint32_t job, uint64_t left, uint64_t taken) {
-  return uint64_t{job} << 32 | left << 16 | taken;
+uint64_t claim_word(uint32_t epoch, uint64_t left, uint64_t taken) {
+  return uint64_t{epoch} << 32 | left << 16 | taken;
 }
 
 void stay_on(int cpu) {
@@ -78,31 +78,68 @@ void ThreadPool::pin_caller() const {
   if (!cpus_.empty()) stay_on(cpus_[0]);
 }
 
-void ThreadPool::run_job(Call call, void* body, int64_t count, int64_t grain) {
+void ThreadPool::run_phases(const Phase* phases, int count) {
+  if (workers_.empty()) {
+    for (const Phase* p = phases; p < phases + count; ++p) {
+      if (p->count > 0) p->call(p->body, 0, p->count, 0);
+    }
+    return;
+  }
   const std::lock_guard<std::mutex> lock(one_job_);
+  phases_ = phases;
+  num_phases_ = count;
+  finished_.store(false, std::memory_order_relaxed);
+  uint32_t seen = epoch_.load(std::memory_order_relaxed);
+  const uint32_t before = seen;
+  begin_phase(0, 0);
+  while (!finished_.load(std::memory_order_acquire)) {
+    seen = epoch_.load(std::memory_order_acquire);
+    take_ranges(0);
+    const auto changed = [&] {
+      return finished_.load(std::memory_order_acquire) ||
+             epoch_.load(std::memory_order_acquire) != seen;
+    };
+    // A worker that does not come back soon has lost its core: give it ours.
+    while (!spin_until(changed)) std::this_thread::yield();
+  }
+  if (epoch_.load(std::memory_order_relaxed) != before) ++jobs_;
+}
+
+// Deals out the next phase of more than one range; the small ones on the way are done at once.
+void ThreadPool::begin_phase(int index, int worker) {
+  for (; index < num_phases_; ++index) {
+    const Phase& phase = phases_[index];
+    if (phase.count > phase.grain) {
+      phase_ = index;
+      return publish(phase);
+    }
+    if (phase.count > 0) phase.call(phase.body, 0, phase.count, worker);
+  }
+  finished_.store(true, std::memory_order_release);
+}
+
+void ThreadPool::publish(const Phase& phase) {
   const int64_t most = static_cast<int64_t>(kMaxShare) * threads();
-  grain = std::max(grain, (count + most - 1) / most);
-  const int64_t ranges = (count + grain - 1) / grain;
-  // All ranges of the last job are done, so that every share is empty. A worker that still looks
-  // at it finds the job number of its claim gone.
-  const uint32_t job = epoch_.load(std::memory_order_relaxed) + 1;
-  for (Share& share : shares_) share.claim.store(claim_word(job, 0, 0), std::memory_order_relaxed);
-  call_.store(call, std::memory_order_release);
-  body_.store(body, std::memory_order_release);
-  count_.store(count, std::memory_order_release);
+  const int64_t grain = std::max(phase.grain, (phase.count + most - 1) / most);
+  const int64_t ranges = (phase.count + grain - 1) / grain;
+  // All ranges of the last phase are done, so that every share is empty. A worker that still looks
+  // at it finds the epoch of its claim gone.
+  const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  for (Share& share : shares_) {
+    share.claim.store(claim_word(epoch, 0, 0), std::memory_order_relaxed);
+  }
+  call_.store(phase.call, std::memory_order_release);
+  body_.store(phase.body, std::memory_order_release);
+  count_.store(phase.count, std::memory_order_release);
   grain_.store(grain, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
   for (int w = 0; w < threads(); ++w) {
     const int64_t size = share_begin(ranges, w + 1) - share_begin(ranges, w);
-    shares_[w].claim.store(claim_word(job, static_cast<uint64_t>(size), 0),
+    shares_[w].claim.store(claim_word(epoch, static_cast<uint64_t>(size), 0),
                            std::memory_order_release);
   }
-  epoch_.store(job);  // sequentially consistent, as is sleepers_: no worker sleeps through it
+  epoch_.store(epoch);  // sequentially consistent, as is sleepers_: no worker sleeps through it
   if (sleepers_.load() > 0) epoch_.notify_all();
-  take_ranges(0);
-  const auto finished = [&] { return done_.load(std::memory_order_acquire) == ranges; };
-  // A worker that does not come back soon has lost its core: give it ours.
-  while (!spin_until(finished)) std::this_thread::yield();
 }
 
 void ThreadPool::worker_loop(int worker) {
@@ -143,11 +180,11 @@ bool ThreadPool::take_from(int owner, int worker) {
   const int64_t range = first + static_cast<int64_t>(own ? taken : taken + left - 1);
   const uint64_t next =
       claim_word(static_cast<uint32_t>(seen >> 32), left - 1, own ? taken + 1 : taken);
-  // Fails where a range was taken, or where this is no longer the job that was read.
+  // Fails where a range was taken, or where this is no longer the phase that was read.
   if (!claim.compare_exchange_strong(seen, next, std::memory_order_acq_rel)) return true;
   const int64_t begin = range * grain;
   call(body, begin, std::min(begin + grain, count), worker);
-  done_.fetch_add(1, std::memory_order_release);
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == ranges) begin_phase(phase_ + 1, worker);
   return true;
 }
 

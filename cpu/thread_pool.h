@@ -4,13 +4,51 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
 namespace pelton::cpu {
+
+// Work that is cut into ranges of `grain` (the last may be shorter).
+struct Phase {
+  void (*call)(void* body, int64_t begin, int64_t end, int worker) = nullptr;
+  void* body = nullptr;
+  int64_t count = 0;
+  int64_t grain = 1;
+};
+
+// Phases of one fork and join: the ranges of one begin when those before are done. Reused from one
+// job to the next.
+class Job {
+ public:
+  void clear() { phases_.clear(); }
+  // fn(begin, end, worker), as of ThreadPool::run; a copy is kept.
+  template <typename Fn>
+  void add(int64_t count, int64_t grain, Fn fn) {
+    static_assert(sizeof(Fn) <= sizeof(Body) && alignof(Fn) <= alignof(Body));
+    static_assert(std::is_trivially_copyable_v<Fn> && std::is_trivially_destructible_v<Fn>);
+    if (bodies_.size() == phases_.size()) bodies_.push_back(std::make_unique<Body>());
+    void* body = new (bodies_[phases_.size()]->bytes) Fn(fn);
+    phases_.push_back({[](void* at, int64_t begin, int64_t end, int worker) {
+                         (*static_cast<Fn*>(at))(begin, end, worker);
+                       },
+                       body, count, grain});
+  }
+  const std::vector<Phase>& phases() const { return phases_; }
+
+ private:
+  struct alignas(16) Body {
+    std::byte bytes[256];
+  };
+  std::vector<Phase> phases_;
+  std::vector<std::unique_ptr<Body>> bodies_;
+};
 
 class ThreadPool {
  public:
@@ -23,8 +61,9 @@ class ThreadPool {
   int threads() const { return static_cast<int>(shares_.size()); }
   // Keeps the calling thread on the first of the cpus, where there are any: for the engine's.
   void pin_caller() const;
-  // Forks and joins so far.
-  uint32_t jobs() const { return epoch_.load(std::memory_order_relaxed); }
+  // Forks and joins so far, and phases that threads shared in them.
+  uint32_t jobs() const { return jobs_; }
+  uint32_t phases() const { return epoch_.load(std::memory_order_relaxed); }
 
   // Calls fn(begin, end, worker) until [0, count) is covered by ranges of `grain` (the last may be
   // shorter), worker being 0 .. threads() - 1, then returns. Each worker has a share of its own,
@@ -39,24 +78,33 @@ class ThreadPool {
       return;
     }
     using Body = std::remove_reference_t<Fn>;
-    run_job([](void* body, int64_t begin, int64_t end,
-               int worker) { (*static_cast<Body*>(body))(begin, end, worker); },
-            const_cast<void*>(static_cast<const void*>(&fn)), count, grain);
+    const Phase phase = {[](void* body, int64_t begin, int64_t end, int worker) {
+                           (*static_cast<Body*>(body))(begin, end, worker);
+                         },
+                         const_cast<void*>(static_cast<const void*>(&fn)), count, grain};
+    run_phases(&phase, 1);
+  }
+  // The phases in turn. One of a single range is done by whoever ended the phase before.
+  void run(const Job& job) {
+    run_phases(job.phases().data(), static_cast<int>(job.phases().size()));
   }
   // Ranges as even as can be, one a thread.
   template <typename Fn>
   void run_even(int64_t count, Fn&& fn) {
-    run(count, (count + threads() - 1) / threads(), std::forward<Fn>(fn));
+    run(count, even_grain(count), std::forward<Fn>(fn));
   }
+  int64_t even_grain(int64_t count) const { return (count + threads() - 1) / threads(); }
 
  private:
-  using Call = void (*)(void* body, int64_t begin, int64_t end, int worker);
-  // Job number << 32 | ranges left at the end << 16 | ranges taken from the front.
+  using Call = decltype(Phase::call);
+  // Epoch << 32 | ranges left at the end << 16 | ranges taken from the front.
   struct alignas(64) Share {
     std::atomic<uint64_t> claim{0};
   };
 
-  void run_job(Call call, void* body, int64_t count, int64_t grain);
+  void run_phases(const Phase* phases, int count);
+  void begin_phase(int index, int worker);
+  void publish(const Phase& phase);
   void worker_loop(int worker);
   void take_ranges(int worker);
   // The first range of a worker's share.
@@ -67,13 +115,19 @@ class ThreadPool {
 
   const std::vector<int> cpus_;
   std::mutex one_job_;
-  // The job; a reader may use what it read only if it then claims a range of the same job.
+  // The job: written where nobody works on it, by its caller, then by whoever ends a phase.
+  const Phase* phases_ = nullptr;
+  int num_phases_ = 0;
+  int phase_ = 0;
+  std::atomic<uint32_t> jobs_{0};
+  // The phase; a reader may use what it read only if it then claims a range of the same epoch.
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> body_{nullptr};
   std::atomic<int64_t> count_{0};
   std::atomic<int64_t> grain_{1};
-  alignas(64) std::atomic<uint32_t> epoch_{0};  // jobs started; what idle workers wait on
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // phases started; what idle workers wait on
   alignas(64) std::atomic<int64_t> done_{0};    // ranges finished
+  std::atomic<bool> finished_{true};            // the whole job
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::vector<Share> shares_;  // [threads]

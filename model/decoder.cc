@@ -139,75 +139,76 @@ void Decoder::run_layers(const Step& step) {
                               .positions = weights_.positions.get(),
                               .scale = config_.embedding_scale,
                               .out = step.residual});
-  backend_.norm({.kind = architecture_.norm,
-                 .eps = config_.norm_eps,
-                 .x = step.residual,
-                 .residual = {},
-                 .post = {},
-                 .pre = weights_.layers[0].attn_norm,
-                 .out = step.hidden});
   for (int layer = 0; layer < config_.num_layers; ++layer) {
     attention(step, layer);
     mlp(step, layer);
   }
+  backend_.norm(norm_before(step, config_.num_layers));
 }
 
-// hidden [M, H], normed -> residual += attention's output; hidden = norm for the MLP.
+NormParams Decoder::norm(const Step& step, const NormWeights& post, const NormWeights& pre) const {
+  return {.kind = architecture_.norm,
+          .eps = config_.norm_eps,
+          .x = step.hidden,
+          .residual = step.residual,
+          .post = post,
+          .pre = pre,
+          .out = step.hidden};
+}
+
+// The MLP's output of the layer before joins the residual stream; the first layer finds it as the
+// embedding left it. After the last layer: the final norm.
+NormParams Decoder::norm_before(const Step& step, int layer) const {
+  NormParams out =
+      norm(step, layer == 0 ? NormWeights{} : weights_.layers[layer - 1].post_mlp_norm,
+           layer == config_.num_layers ? weights_.final_norm : weights_.layers[layer].attn_norm);
+  if (layer == 0) {
+    out.x = step.residual;
+    out.residual = {};
+  }
+  return out;
+}
+
+// hidden [M, H]: the output of the MLP before -> hidden: attention's output.
 void Decoder::attention(const Step& step, int layer) {
   const LayerWeights& w = weights_.layers[layer];
   const Layer& kind = layers_[layer];
   const KvLayer kv{step.cache, kind.kv_group, kind.kv_index};
-  backend_.linear({.x = step.hidden, .w = w.qkv.get(), .bias = w.qkv_bias, .out = step.qkv});
-  backend_.rope_and_write_kv({.plan = step.plan,
-                              .qkv = step.qkv,
-                              .num_q_heads = config_.num_heads,
-                              .num_kv_heads = config_.num_kv_heads,
-                              .head_dim = config_.head_dim,
-                              .q_norm = w.q_norm,
-                              .k_norm = w.k_norm,
-                              .norm_eps = config_.norm_eps,
-                              .rope = kind.rope,
-                              .kv = kv});
-  backend_.attention({.plan = step.plan,
-                      .q = columns(step.qkv, config_.q_size()),
-                      .num_q_heads = config_.num_heads,
-                      .head_dim = config_.head_dim,
-                      .kv = kv,
-                      .scale = config_.attention_scale,
-                      .softcap = config_.attention_softcap,
-                      .out = step.attention});
+  backend_.normed_attention(
+      norm_before(step, layer),
+      {.x = step.hidden, .w = w.qkv.get(), .bias = w.qkv_bias, .out = step.qkv},
+      {.plan = step.plan,
+       .qkv = step.qkv,
+       .num_q_heads = config_.num_heads,
+       .num_kv_heads = config_.num_kv_heads,
+       .head_dim = config_.head_dim,
+       .q_norm = w.q_norm,
+       .k_norm = w.k_norm,
+       .norm_eps = config_.norm_eps,
+       .rope = kind.rope,
+       .kv = kv},
+      {.plan = step.plan,
+       .q = columns(step.qkv, config_.q_size()),
+       .num_q_heads = config_.num_heads,
+       .head_dim = config_.head_dim,
+       .kv = kv,
+       .scale = config_.attention_scale,
+       .softcap = config_.attention_softcap,
+       .out = step.attention});
   backend_.linear(
       {.x = step.attention, .w = w.o.get(), .bias = bias_once(w.o_bias), .out = step.hidden});
   backend_.communicator().all_reduce(step.hidden);
-  backend_.norm({.kind = architecture_.norm,
-                 .eps = config_.norm_eps,
-                 .x = step.hidden,
-                 .residual = step.residual,
-                 .post = w.post_attn_norm,
-                 .pre = w.mlp_norm,
-                 .out = step.hidden});
 }
 
-// hidden [M, H], normed -> residual += the MLP's output; hidden = norm for the next layer, or the
-// final norm.
+// hidden [M, H]: attention's output -> hidden: the MLP's.
 void Decoder::mlp(const Step& step, int layer) {
   const LayerWeights& w = weights_.layers[layer];
-  const bool last = layer + 1 == config_.num_layers;
-  backend_.linear({.x = step.hidden, .w = w.up.get(), .bias = w.up_bias, .out = step.up});
-  backend_.activation({.kind = config_.activation,
-                       .gated = architecture_.gated_mlp,
-                       .x = step.up,
-                       .out = step.act});
-  backend_.linear(
+  backend_.normed_linear(norm(step, w.post_attn_norm, w.mlp_norm),
+                         {.x = step.hidden, .w = w.up.get(), .bias = w.up_bias, .out = step.up});
+  backend_.activated_linear(
+      {.kind = config_.activation, .gated = architecture_.gated_mlp, .x = step.up, .out = step.act},
       {.x = step.act, .w = w.down.get(), .bias = bias_once(w.down_bias), .out = step.hidden});
   backend_.communicator().all_reduce(step.hidden);
-  backend_.norm({.kind = architecture_.norm,
-                 .eps = config_.norm_eps,
-                 .x = step.hidden,
-                 .residual = step.residual,
-                 .post = w.post_mlp_norm,
-                 .pre = last ? weights_.final_norm : weights_.layers[layer + 1].attn_norm,
-                 .out = step.hidden});
 }
 
 // The bias of a product that ranks sum up: one rank adds it.

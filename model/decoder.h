@@ -70,6 +70,8 @@ class Decoder {
   Status allocate_activations();
   Step begin_step(const StepPlan* plan, KvCache& cache, int64_t num_tokens) const;
   void run_layers(const Step& step);
+  NormParams norm(const Step& step, const NormWeights& post, const NormWeights& pre) const;
+  NormParams norm_before(const Step& step, int layer) const;
   void attention(const Step& step, int layer);
   void mlp(const Step& step, int layer);
   const float* bias_once(const float* bias) const;

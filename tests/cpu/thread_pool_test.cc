@@ -80,6 +80,45 @@ TEST_CASE("a job of more ranges than a share can count is done whole") {
   REQUIRE(sum == 300'000);
 }
 
+TEST_CASE("a job's phases see what the phases before wrote and are one fork and join") {
+  for (int threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    Job job;
+    std::vector<int64_t> a(257), b(257);
+    const uint32_t before = pool.jobs();
+    for (int round = 0; round < 500; ++round) {
+      job.clear();
+      int64_t* x = a.data();
+      int64_t* y = b.data();
+      const auto reverse = [](const int64_t* from, int64_t* to) {
+        return [from, to](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; ++i) to[i] = from[256 - i] + 1;
+        };
+      };
+      job.add(257, 10, reverse(x, y));
+      job.add(257, 300, reverse(y, x));  // of one range
+      job.add(0, 1, reverse(x, y));      // of none
+      job.add(257, 1, reverse(x, y));
+      job.add(257, 50, reverse(y, x));
+      pool.run(job);
+    }
+    REQUIRE(std::accumulate(a.begin(), a.end(), int64_t{0}) == 257 * 2000);
+    if (threads > 1) REQUIRE(pool.jobs() == before + 500);
+  }
+}
+
+TEST_CASE("a job of small phases alone is done by its caller") {
+  ThreadPool pool(2);
+  Job job;
+  int sum = 0;
+  int* at = &sum;
+  job.add(1, 1, [at](int64_t, int64_t, int worker) { *at += worker == 0 ? 1 : 100; });
+  job.add(5, 8, [at](int64_t begin, int64_t end, int) { *at += static_cast<int>(end - begin); });
+  pool.run(job);
+  REQUIRE(sum == 6);
+  REQUIRE(pool.jobs() == 0);
+}
+
 TEST_CASE("a pinned pool works and its caller may stay on the first core") {
   const std::vector<int> cpus = core_cpus();
   REQUIRE(!cpus.empty());
