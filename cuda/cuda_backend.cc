@@ -91,6 +91,7 @@ Status CudaBackend::open_library(const cudaDeviceProp& card) {
                         dtype_info(options_.activations).name);
   PELTON_ASSIGN_OR_RETURN(library_gemm_,
                           LibraryGemm::make(*library, type_, stream_.get(), file, card.name));
+  library_gemm_->set_own_handicap(options_.own_product_handicap);
   return Status();
 }
 

@@ -23,6 +23,7 @@ struct CudaOptions {
   // Where the choice of matrix products is kept between runs (without batch_invariant); empty:
   // nowhere.
   std::string cache_folder;
+  float own_product_handicap = 1;  // LibraryGemm::set_own_handicap(), for tests
   bool graphs = true;  // decode steps are recorded at start and replayed
   // Measures each step on the card; null: nothing does.
   std::shared_ptr<cuda::StepClock> step_clock;

@@ -247,6 +247,7 @@ StatusOr<float> LibraryGemm::time(const LinearParams& params, const Choice& choi
 StatusOr<LibraryGemm::Choice> LibraryGemm::measure(const LinearParams& params, void* workspace) {
   Choice best;
   PELTON_ASSIGN_OR_RETURN(float best_us, time(params, best, workspace));
+  best_us *= own_handicap_;
   for (const cublaslt::Heuristic& candidate : candidates(params, workspace)) {
     const Choice choice = {true, candidate.algorithm, candidate.workspace_bytes};
     const StatusOr<float> us = time(params, choice, workspace);
