@@ -59,18 +59,32 @@ PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work, in
   return a.next_keys + block * a.block_bytes - block_of(a, position);
 }
 
-// Brings to the second-level cache what stands `ahead` bytes after vector v of a row: once a line.
+// Where the line that stands like this one in a later block is fetched from: `far`, a split or more
+// ahead, to the second-level cache; `near`, in the next block, once more. Lines are asked for
+// faster than memory brings them, and a processor whose buffers are full drops what is asked for
+// too early.
+struct Ahead {
+  int64_t near, far;  // bytes, 0: not wanted
+};
+PELTON_INLINE Ahead aheads_of(const AttentionArgs& a, const SplitWork& work, int position) {
+  const int next = position + a.block_size;
+  return {next < work.prefetch_end ? block_of(a, next) - block_of(a, position) : 0,
+          ahead_of(a, work, position)};
+}
+
+// Vector v of a row: once a line.
 template <DType kDType>
-PELTON_INLINE void prefetch_ahead(const uint8_t* base, int64_t element, int v, int64_t ahead) {
+PELTON_INLINE void prefetch_ahead(const uint8_t* base, int64_t element, int v, Ahead ahead) {
   if (v * kLanes * kKvBytes<kDType> % 64 != 0) return;
-  __builtin_prefetch(base + element * kKvBytes<kDType> + ahead, 0, 2);
+  const uint8_t* line = base + element * kKvBytes<kDType>;
+  if constexpr (kAttentionRows == 8) __builtin_prefetch(line + ahead.near, 0, 3);
+  __builtin_prefetch(line + ahead.far, 0, 2);
 }
 
 // Scores of kVectors * 16 consecutive tokens for kRows rows. key_scales: of these tokens.
 template <DType kDType, int kRows, int kVectors>
-PELTON_INLINE void score_tile(const AttentionArgs& a, const uint8_t* keys, int offset,
-                              int64_t ahead, const float* q, const float* key_scales,
-                              float* scores) {
+PELTON_INLINE void score_tile(const AttentionArgs& a, const uint8_t* keys, int offset, Ahead ahead,
+                              const float* q, const float* key_scales, float* scores) {
   F acc[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -118,7 +132,7 @@ PELTON_INLINE void score_split(const AttentionArgs& a, SplitWork& work, int spli
     const int offset = t % a.block_size;
     const int left = a.block_size - offset;
     const uint8_t* keys = block_of(a, t);
-    const int64_t ahead = ahead_of(a, work, t);
+    const Ahead ahead = aheads_of(a, work, t);
     const float* key_scales = work.key_scales + (t - split_begin);
     float* scores = work.scores + (t - split_begin);
     if (kAttentionRows == 8 && left >= 2 * kLanes && seen.end - t > kLanes &&
@@ -194,8 +208,7 @@ PELTON_INLINE void weigh(const AttentionArgs& a, SplitWork& work, int row, Range
 // acc[r][d] += sum over `count` tokens of weight[r][t] * value[t][d]; kVectors * 16 dimensions.
 template <DType kDType, int kRows, int kVectors>
 PELTON_INLINE void add_values_tile(const uint8_t* values, int head_dim, int dim, int count,
-                                   int64_t ahead, const float* weights, float* acc,
-                                   int acc_stride) {
+                                   Ahead ahead, const float* weights, float* acc, int acc_stride) {
   F sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -234,7 +247,7 @@ PELTON_INLINE void add_values(const AttentionArgs& a, SplitWork& work, int first
     const int offset = t % a.block_size;
     const int count = min_int(a.block_size - offset, range.end - t);
     const uint8_t* block = block_of(a, t) + a.value_offset;
-    const int64_t ahead = ahead_of(a, work, t);
+    const Ahead ahead = aheads_of(a, work, t);
     const uint8_t* values = block + static_cast<int64_t>(offset) * a.head_dim * kKvBytes<kDType>;
     const float* weights = work.scores + first_row * kScoreStride + (t - split_begin);
     int dim = 0;
