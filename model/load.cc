@@ -125,6 +125,17 @@ StatusOr<std::unique_ptr<Decoder>> make_decoder(const Architecture& architecture
       left_bytes);
 }
 
+LoadFacts facts_of(const ModelConfig& config, const WeightSource& weights) {
+  LoadFacts facts;
+  facts.architecture = config.architecture;
+  facts.weight_format = weight_format(weights);
+  facts.vocab_size = config.vocab_size;
+  facts.eos_ids = config.eos_ids;
+  facts.bos_id = config.bos_id;
+  facts.warnings = weights.warnings();
+  return facts;
+}
+
 }  // namespace
 
 StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
@@ -142,13 +153,7 @@ StatusOr<LoadedModel> load_model(const LoadOptions& options, Backend& backend) {
 
   LoadedModel model;
   LoadFacts& facts = model.facts;
-  facts.architecture = config.architecture;
-  facts.weight_format = weight_format(*files.weights);
-  facts.vocab_size = config.vocab_size;
-  facts.eos_ids = config.eos_ids;
-  facts.bos_id = config.bos_id;
-  facts.warnings = files.weights->warnings();
-
+  facts = facts_of(config, *files.weights);
   PELTON_ASSIGN_OR_RETURN(DecoderWeights weights, load_weights(std::move(files.weights), config,
                                                                options.progress, backend));
   facts.parameters = weights.parameter_count;
