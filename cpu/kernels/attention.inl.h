@@ -49,12 +49,13 @@ PELTON_INLINE const uint8_t* block_of(const AttentionArgs& a, int position) {
 }
 
 // Bytes from the block of `position` to what is wanted after it, a split further on or in the next
-// call; 0: nothing is.
+// call; 0: nothing is. What an earlier split of a longer item would ask for lies before the next
+// item's table.
 PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work, int position) {
   const int next = position + kSplitTokens;
   if (next < work.prefetch_end) return block_of(a, next) - block_of(a, position);
   const int beyond = position + a.next_shift;
-  if (beyond >= a.next_end) return 0;
+  if (beyond < 0 || beyond >= a.next_end) return 0;
   const int64_t block = a.next_block_table[beyond / a.block_size];
   return a.next_keys + block * a.block_bytes - block_of(a, position);
 }
