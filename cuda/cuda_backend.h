@@ -24,7 +24,7 @@ struct CudaOptions {
   // nowhere.
   std::string cache_folder;
   float own_product_handicap = 1;  // LibraryGemm::set_own_handicap(), for tests
-  bool graphs = true;  // decode steps are recorded at start and replayed
+  bool graphs = true;              // decode steps are recorded at start and replayed
   // Measures each step on the card; null: nothing does.
   std::shared_ptr<cuda::StepClock> step_clock;
   // For tests: each allocation is the runtime's own, so that it can be fenced and poisoned.

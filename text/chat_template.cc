@@ -107,9 +107,9 @@ StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::from_config(
                                        static_cast<uint64_t>(options.max_time.count()),
                                        static_cast<size_t>(options.max_output_bytes)};
   PeltonBuffer error{};
-  const int32_t code = pelton_template_new(tokenizer.impl_->handle, slice(chat_template_jinja),
-                                           slice(tokenizer_config_json), &limits, &impl->handle,
-                                           &error);
+  const int32_t code =
+      pelton_template_new(tokenizer.impl_->handle, slice(chat_template_jinja),
+                          slice(tokenizer_config_json), &limits, &impl->handle, &error);
   if (code != 0) return to_status(code, error);
   return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::move(impl)));
 }
