@@ -98,6 +98,25 @@ int64_t calls_of_tuning(const Fixture& fixture, LibraryGemm& gemm) {
   return emulator::calls() - before;
 }
 
+// A model's logits with its own products, then with the library's.
+std::vector<std::vector<float>> logits_of_own_and_library(std::string_view config,
+                                                          const std::vector<TokenId>& tokens,
+                                                          const LoadOptions& load) {
+  std::vector<std::vector<float>> logits;
+  for (const bool batch_invariant : {true, false}) {
+    const pelton::test::CudaCard card;
+    CudaOptions options = pelton::test::CudaCard::default_options();
+    options.batch_invariant = batch_invariant;
+    options.own_product_handicap = 1e6F;
+    const auto backend = card.backend(options);
+    StatusOr<LoadedModel> model = pelton::load_tiny(config, *backend, load);
+    INFO(model.status().ToString());
+    REQUIRE(model.ok());
+    logits.push_back(pelton::DecoderDriver(*model, *backend).run(tokens, 40));
+  }
+  return logits;
+}
+
 }  // namespace
 
 TEST_CASE("cuBLASLt's products equal float64 for each size of batch") {
@@ -172,18 +191,7 @@ TEST_CASE(
     "A model whose products go to the library gives the own kernels' logits within its type") {
   const pelton::TinyConfig config = pelton::tiny_configs().front();
   const std::vector<TokenId> tokens = pelton::random_tokens(40, 200, 3);
-  std::vector<std::vector<float>> logits;
-  for (const bool batch_invariant : {true, false}) {
-    const pelton::test::CudaCard card;
-    CudaOptions options = pelton::test::CudaCard::default_options();
-    options.batch_invariant = batch_invariant;
-    options.own_product_handicap = 1e6F;
-    const auto backend = card.backend(options);
-    StatusOr<LoadedModel> model = pelton::load_tiny(config.json, *backend);
-    INFO(model.status().ToString());
-    REQUIRE(model.ok());
-    logits.push_back(pelton::DecoderDriver(*model, *backend).run(tokens, 40));
-  }
+  const auto logits = logits_of_own_and_library(config.json, tokens, pelton::tiny_options());
   CHECK(logits[0] != logits[1]);  // another order of sums: it was the library
   CHECK(pelton::relative_error(logits[1], logits[0], 200) < 6e-2);
 }
@@ -259,20 +267,9 @@ TEST_CASE("A model of fp8 weights through the library agrees with the own kernel
       "tie_word_embeddings": false, "architectures": ["LlamaForCausalLM"],
       "torch_dtype": "float32"})";
   const std::vector<TokenId> tokens = pelton::random_tokens(40, 250, 3);
-  std::vector<std::vector<float>> logits;
-  for (const bool batch_invariant : {true, false}) {
-    const pelton::test::CudaCard card;
-    CudaOptions options = pelton::test::CudaCard::default_options();
-    options.batch_invariant = batch_invariant;
-    options.own_product_handicap = 1e6F;
-    const auto backend = card.backend(options);
-    LoadOptions load = pelton::tiny_options();
-    load.dummy_dtype = DType::kF8_128;
-    StatusOr<LoadedModel> model = pelton::load_tiny(kConfig, *backend, load);
-    INFO(model.status().ToString());
-    REQUIRE(model.ok());
-    logits.push_back(pelton::DecoderDriver(*model, *backend).run(tokens, 40));
-  }
+  LoadOptions load = pelton::tiny_options();
+  load.dummy_dtype = DType::kF8_128;
+  const auto logits = logits_of_own_and_library(kConfig, tokens, load);
   CHECK(logits[0] != logits[1]);
   CHECK(pelton::relative_error(logits[1], logits[0], 256) < 2e-1);  // activations in 8 bits
 }
