@@ -138,7 +138,7 @@ class CudaBackend final : public Backend {
   };
   std::vector<TunedMatrix> tuned_;  // one of each shape in 16 bits or fp8
   bool recording_ = false;
-  bool sealed_ = false;
+  bool sealed_ = false;  // recorded steps are replayed from here on
   Status failure_;
 };
 

@@ -164,6 +164,7 @@ Status CudaBackend::seal() {
   planner_->seal();
   experts_->seal();
   sampler_->seal();
+  sealed_ = true;
   return synchronize();
 }
 
@@ -175,7 +176,7 @@ StatusOr<const StepPlan*> CudaBackend::prepare(const Batch& batch, const KvGeome
   PELTON_RETURN_IF_ERROR(failure_);
   const bool decode = batch.num_tokens() == batch.num_seqs() &&
                       batch.logit_rows.size() <= batch.seq_lens.size() && !batch.empty();
-  const int recorded = decode ? graphs_->fitting(batch.num_seqs(), recording_) : 0;
+  const int recorded = decode ? graphs_->fitting(batch.num_seqs(), !sealed_) : 0;
   auto plan =
       planner_->prepare(batch, geometry, recorded, sampler_->drawn(), sampler_->num_drawn());
   if (!plan.ok()) return keep(plan.status());
@@ -193,6 +194,7 @@ bool CudaBackend::begin_forward(const StepPlan& plan) {
     note(graphs_->begin_recording(recorded));
     return failure_.ok();
   }
+  if (!sealed_) return true;  // before it is recorded: the same kernels, for their first run
   note(graphs_->replay(recorded));
   return false;
 }

@@ -29,7 +29,10 @@ Status StepClock::collect() {
     const Step& of = step(read_);
     const Step& next = step(read_ + 1);
     const cudaError_t reached = cudaEventQuery(next.begin.get());
-    if (reached == cudaErrorNotReady) return Status();
+    if (reached == cudaErrorNotReady) {
+      cudaGetLastError();  // it is none, and is not to come up in a later call
+      return Status();
+    }
     PELTON_RETURN_IF_CUDA_ERROR(reached, "timing a step");
     float busy_ms = 0, idle_ms = 0;
     PELTON_RETURN_IF_CUDA_ERROR(cudaEventElapsedTime(&busy_ms, of.begin.get(), of.end.get()),

@@ -24,8 +24,10 @@ void StepGraphs::set_limit(int max_seqs) {
   std::reverse(sizes_.begin(), sizes_.end());
 }
 
-int StepGraphs::fitting(int seqs, bool recording) const {
-  if (recording) return std::find(sizes_.begin(), sizes_.end(), seqs) != sizes_.end() ? seqs : 0;
+int StepGraphs::fitting(int seqs, bool to_be_recorded) const {
+  if (to_be_recorded) {
+    return std::find(sizes_.begin(), sizes_.end(), seqs) != sizes_.end() ? seqs : 0;
+  }
   const auto found = graphs_.lower_bound(seqs);
   return found == graphs_.end() ? 0 : found->first;
 }

@@ -22,8 +22,8 @@ class StepGraphs {
   // others then share.
   const std::vector<int>& sizes() const { return sizes_; }
   // The recorded size for a decode step of `seqs` sequences: the smallest that holds them; 0: none.
-  // While recording, the very number itself.
-  int fitting(int seqs, bool recording) const;
+  // Before all are recorded, the very number itself where it is to be.
+  int fitting(int seqs, bool to_be_recorded) const;
 
   Status begin_recording(int seqs);
   // Nothing where no recording was begun.

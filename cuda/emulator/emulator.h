@@ -58,6 +58,8 @@ int64_t pending_work();  // operations queued and not done
 // Asynchronous copies so far out of host memory that is not pinned: a card may make the host wait
 // for the stream at each.
 int64_t pageable_copies();
+// Kernels whose first launch was captured: an older driver may not be able to load them there.
+std::vector<std::string> first_in_captures();
 
 // Fences around device allocations that were written over, one line each.
 std::vector<std::string> broken_fences();

@@ -87,6 +87,12 @@ int64_t pageable_copies() {
   return runtime.pageable_copies;
 }
 
+std::vector<std::string> first_in_captures() {
+  Runtime& runtime = Runtime::get();
+  const Lock lock(runtime.mutex);
+  return runtime.first_in_captures;
+}
+
 int64_t pending_work() {
   Runtime& runtime = Runtime::get();
   const Lock lock(runtime.mutex);

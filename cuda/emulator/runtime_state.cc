@@ -91,6 +91,9 @@ cudaError_t Runtime::add(cudaStream_t handle, Work work) {
   if (target->capture != nullptr) {
     Capture& capture = *target->capture;
     if (capture.invalid) return cudaErrorStreamCaptureInvalidated;
+    if (work.kernel != nullptr && !run_before.contains(work.kernel)) {
+      first_in_captures.push_back(work.name);
+    }
     capture.graph.nodes.push_back({std::move(work), {}});
     if (target.get() != capture.origin) capture.forked.insert(target.get());
     return cudaSuccess;
@@ -98,6 +101,7 @@ cudaError_t Runtime::add(cudaStream_t handle, Work work) {
   if (target == default_stream && refuse_in_capture() != cudaSuccess) {
     return cudaErrorStreamCaptureImplicit;
   }
+  if (work.kernel != nullptr) run_before.insert(work.kernel);
   Operation operation{std::move(work), std::move(target->pending_waits)};
   target->pending_waits.clear();
   if (target == default_stream) {
@@ -183,6 +187,8 @@ void Runtime::drop_everything(const Card& next) {
   executables.clear();
   library_handles.clear();
   dynamic_shared.clear();
+  run_before.clear();
+  first_in_captures.clear();
   calls = mallocs = pageable_copies = fail_in = 0;
   fault = device_error = cudaSuccess;
   fault_sticky = false;
@@ -239,7 +245,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
 }
 
 cudaError_t record_error(cudaError_t error) {
-  if (error != cudaSuccess && error != cudaErrorNotReady) last_error() = error;
+  if (error != cudaSuccess) last_error() = error;  // "not ready" too, as on a card
   return error;
 }
 

@@ -87,7 +87,9 @@ class Runtime {
   int64_t calls = 0;
   int64_t mallocs = 0;
   int64_t pageable_copies = 0;
-  int64_t fail_in = 0;  // calls until the fault; 0: none
+  std::set<const void*> run_before;            // kernels launched outside of a capture
+  std::vector<std::string> first_in_captures;  // those that were not when one was captured
+  int64_t fail_in = 0;                         // calls until the fault; 0: none
   cudaError_t fault = cudaSuccess;
   bool fault_sticky = false;
   std::string failed_call;

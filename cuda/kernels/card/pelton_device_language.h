@@ -28,9 +28,14 @@ template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "one argument for each parameter");
-  kernel<<<grid, block, shared_bytes, stream>>>(
-      static_cast<std::remove_cv_t<P>>(std::forward<A>(args))...);
-  return cudaPeekAtLastError();
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  // Its own result: the last error may be one of a call before, which has been told already.
+  return cudaLaunchKernelEx(&config, kernel,
+                            static_cast<std::remove_cv_t<P>>(std::forward<A>(args))...);
 }
 
 template <class... P>

@@ -148,6 +148,24 @@ TEST_CASE("the card's memory is taken once and no step takes more") {
   CHECK(together.answers == apart.answers);
 }
 
+TEST_CASE("a step is recorded of kernels that have run before") {
+  const CudaCard card;
+  CudaOptions options = CudaCard::default_options();
+  for (const bool batch_invariant : {true, false}) {
+    emulator::reset();
+    options.batch_invariant = batch_invariant;
+    options.own_product_handicap = 1e6F;
+    const auto backend = card.backend(options);
+    LoadOptions load = tiny_options();
+    load.max_num_seqs = 40;  // products of one, a few and many rows
+    load.max_num_batched_tokens = 40;
+    load.max_model_len = 32;
+    REQUIRE(load_tiny(tiny_config("mistral"), *backend, load).ok());
+    CHECK(emulator::live_objects().executable_graphs == 8);
+    CHECK(emulator::first_in_captures() == std::vector<std::string>{});
+  }
+}
+
 TEST_CASE("answers do not depend on the order in which streams get on") {
   const CudaCard card;
   const CudaOptions options = CudaCard::default_options();

@@ -64,6 +64,8 @@ TEST_CASE_METHOD(TwoStreams, "polling an event or a stream gets on") {
   push(a, 4);
   CHECK(cudaStreamQuery(a) == cudaErrorNotReady);
   CHECK(cudaStreamQuery(a) == cudaSuccess);
+  CHECK(cudaGetLastError() == cudaErrorNotReady);  // for who looks at the last error alone
+  CHECK(cudaGetLastError() == cudaSuccess);
 }
 
 TEST_CASE_METHOD(TwoStreams, "orders drawn by a seed differ and keep each stream's own") {
