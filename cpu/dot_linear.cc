@@ -23,12 +23,18 @@ int64_t slice_k(const Segment& segment) {
 
 }  // namespace
 
+// Tiles of tokens as even as can be: one token more or less costs what it takes.
 struct DotLinear::Packed {
-  const uint8_t* data;  // [tiles][blocks][width] blocks
-  int width;
-  int64_t tile_bytes;
+  const uint8_t* data;  // [tiles][blocks][tokens of the tile] packed blocks
+  int64_t token_bytes;
   int64_t tokens;
   int64_t tiles;
+
+  int64_t first_token(int64_t tile) const { return tokens * tile / tiles; }
+  const uint8_t* at(int64_t tile, int64_t block, int block_bytes) const {
+    const int64_t first = first_token(tile);
+    return data + first * token_bytes + block * (first_token(tile + 1) - first) * block_bytes;
+  }
 };
 
 struct DotLinear::Product {
@@ -48,7 +54,7 @@ void DotLinear::add(Job& job, const Tensor& x, const PackedMatrix& w, const floa
                     const Tensor& out, const RowMaker& maker) {
   // Chunks as even as can be, of whole tiles.
   const int64_t chunks = (x.rows + kChunkTokens - 1) / kChunkTokens;
-  const int64_t unit = table_.product_tokens;
+  const int64_t unit = table_.tile_tokens;
   const int64_t size = (x.rows + chunks * unit - 1) / (chunks * unit) * unit;
   for (int64_t begin = 0; begin < x.rows; begin += size) {
     const int64_t count = std::min(size, x.rows - begin);
@@ -59,40 +65,32 @@ void DotLinear::add(Job& job, const Tensor& x, const PackedMatrix& w, const floa
 
 DotLinear::Packed DotLinear::add_pack(Job& job, const Tensor& x, int64_t first_token,
                                       int64_t padded_cols, const RowMaker& maker) {
-  // A kernel takes 1, 2, 4 or a full tile of tokens: what a tile lacks must be there to be read.
-  int width = table_.product_tokens;
-  if (x.rows <= 2) {
-    width = static_cast<int>(x.rows);
-  } else if (x.rows < table_.unpack_tiles * table_.direct_tokens) {
-    width = table_.direct_tokens;
-  }
   const int64_t blocks = (padded_cols + kDotBlock - 1) / kDotBlock;
   Packed p;
-  p.width = width;
-  p.tile_bytes = blocks * width * table_.block_bytes;
+  p.token_bytes = blocks * table_.block_bytes;
   p.tokens = x.rows;
-  p.tiles = (x.rows + width - 1) / width;
+  p.tiles = (x.rows + table_.tile_tokens - 1) / table_.tile_tokens;
   auto* data = reinterpret_cast<uint8_t*>(
-      packed_x_.floats(p.tiles * p.tile_bytes / static_cast<int64_t>(sizeof(float))));
+      packed_x_.floats(x.rows * p.token_bytes / static_cast<int64_t>(sizeof(float))));
   p.data = data;
   const bool cut = maker.call == nullptr || maker.by_columns;
   const int64_t part_blocks = cut ? kPackBlocks : blocks;
   const int64_t parts = (blocks + part_blocks - 1) / part_blocks;
-  const int64_t task_floats = width * std::min(blocks, part_blocks) * kDotBlock;
+  const int64_t tile_tokens = std::min<int64_t>(x.rows, table_.tile_tokens);
+  const int64_t task_floats = tile_tokens * std::min(blocks, part_blocks) * kDotBlock;
   const int64_t grain = std::max<int64_t>(1, kTaskFloats / task_floats);
   job.add(p.tiles * parts, grain, [=, this](int64_t begin, int64_t end, int worker) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t tile = item / parts, first_block = item % parts * part_blocks;
-      const int64_t token = tile * width;
+      const int64_t token = p.first_token(tile);
       const int64_t first = first_block * kDotBlock;
       PackArgs args;
       args.x = x.row<const float>(token) + first;
       args.x_stride = x.row_stride;
       args.cols = std::min((first_block + part_blocks) * kDotBlock, x.cols) - first;
       args.blocks = std::min(part_blocks, blocks - first_block);
-      args.tokens = static_cast<int>(std::min<int64_t>(width, x.rows - token));
-      args.width = width;
-      args.out = data + tile * p.tile_bytes + first_block * width * table_.block_bytes;
+      args.tokens = static_cast<int>(p.first_token(tile + 1) - token);
+      args.out = data + (p.at(tile, first_block, table_.block_bytes) - p.data);
       for (int t = 0; t < args.tokens; ++t) {
         maker.make(first_token + token + t, first, first + args.cols, worker);
       }
@@ -143,7 +141,6 @@ void DotLinear::run_groups(const Product& product, const Segment& segment, int64
     const uint8_t* weights = segment.group_tiles(group) + k / segment.layout.block * tile_stride;
     DotArgs args;
     args.k = slice;
-    args.width = x.width;
     args.first = k == 0;
     args.out_stride = product.out.row_stride;
     args.weight_stride = unpacks ? groups * kUnpackedBytes : tile_stride;
@@ -159,9 +156,9 @@ void DotLinear::run_groups(const Product& product, const Segment& segment, int64
         static_cast<int>((slice_bytes / 64 + calls * blocks - 1) / (calls * blocks));
     args.prefetch = weights + slice_bytes;
     for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      const int64_t token = tile * x.width;
-      args.x = x.data + tile * x.tile_bytes + k / kDotBlock * x.width * table_.block_bytes;
-      args.tokens = static_cast<int>(std::min<int64_t>(x.width, x.tokens - token));
+      const int64_t token = x.first_token(tile);
+      args.x = x.at(tile, k / kDotBlock, table_.block_bytes);
+      args.tokens = static_cast<int>(x.first_token(tile + 1) - token);
       for (int g = 0; g < groups; g += kDotGroups) {
         const int64_t row = (group + g) * kLanes;
         args.weights = unpacks ? unpacked + g * kUnpackedBytes : weights + g * segment.layout.bytes;

@@ -7,9 +7,12 @@ namespace pelton::cpu {
 namespace avx512 {
 namespace {
 
+#include "cpu/kernels/formats.inl.h"
+
 constexpr int kBlockK = tile_layout(DType::kBF16).block;
 constexpr int kTileBytes = tile_layout(DType::kBF16).bytes;
 constexpr int kPairBytes = 4 * kLanes;  // of a group
+constexpr int kTileTokens = 12;
 
 PELTON_INLINE __m512bh as_pairs(U a) {
   return reinterpret_cast<__m512bh>(a);
@@ -23,9 +26,9 @@ void tile(const DotArgs& a) {
     const int left = a.rows - g * kLanes;
 #pragma GCC unroll 12
     for (int t = 0; t < kTokens; ++t) {
-      acc[g][t] = a.first || t >= a.tokens ? zero()
-                                           : load_n(a.out + t * a.out_stride + g * kLanes,
-                                                    left < kLanes ? left : kLanes);
+      acc[g][t] =
+          a.first ? zero()
+                  : load_n(a.out + t * a.out_stride + g * kLanes, left < kLanes ? left : kLanes);
     }
   }
   const uint8_t* w = a.weights;
@@ -37,7 +40,7 @@ void tile(const DotArgs& a) {
       ahead += 64 * a.prefetch_lines;
     }
 #pragma GCC unroll 4
-    for (int pair = 0; pair < kBlockK / 2; ++pair, x += a.width) {
+    for (int pair = 0; pair < kBlockK / 2; ++pair, x += kTokens) {
       U weights[kGroups];
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) weights[g] = load_u(w + g * kTileBytes + pair * kPairBytes);
@@ -58,7 +61,6 @@ void tile(const DotArgs& a) {
     const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
 #pragma GCC unroll 12
     for (int t = 0; t < kTokens; ++t) {
-      if (t >= a.tokens) break;
       const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
       store_n(a.out + t * a.out_stride + row, sum, n);
     }
@@ -67,11 +69,8 @@ void tile(const DotArgs& a) {
 
 template <int kGroups>
 PELTON_INLINE void product_groups(const DotArgs& a) {
-  if (a.tokens > 8) return tile<kGroups, 12>(a);
-  if (a.tokens > 4) return tile<kGroups, 8>(a);
-  if (a.tokens > 2) return tile<kGroups, 4>(a);
-  if (a.tokens > 1) return tile<kGroups, 2>(a);
-  return tile<kGroups, 1>(a);
+  with_tokens<kTileTokens>(
+      a.tokens, [&](auto tokens) PELTON_LAMBDA { tile<kGroups, decltype(tokens)::value>(a); });
 }
 
 void product(const DotArgs& a) {
@@ -85,15 +84,15 @@ PELTON_INLINE __m256i to_bf16(F x) {
 }
 
 void pack(const PackArgs& a) {
-  for (int t = 0; t < a.width; ++t) {
+  for (int t = 0; t < a.tokens; ++t) {
     auto* out = reinterpret_cast<uint32_t*>(a.out) + t;
-    for (int64_t k = 0; k < a.blocks * kDotBlock; k += kLanes, out += kLanes / 2 * a.width) {
-      const int64_t left = t < a.tokens && k < a.cols ? a.cols - k : 0;
+    for (int64_t k = 0; k < a.blocks * kDotBlock; k += kLanes, out += kLanes / 2 * a.tokens) {
+      const int64_t left = k < a.cols ? a.cols - k : 0;
       const int n = left < kLanes ? static_cast<int>(left) : kLanes;
       alignas(32) uint32_t pairs[kLanes / 2];
       _mm256_store_si256(reinterpret_cast<__m256i*>(pairs),
                          to_bf16(n == 0 ? zero() : load_n(a.x + t * a.x_stride + k, n)));
-      for (int i = 0; i < kLanes / 2; ++i) out[i * a.width] = pairs[i];
+      for (int i = 0; i < kLanes / 2; ++i) out[i * a.tokens] = pairs[i];
     }
   }
 }
@@ -102,8 +101,7 @@ constexpr DotTable make_table() {
   DotTable table;
   table.name = "bf16";
   table.block_bytes = kBf16BlockBytes;
-  table.direct_tokens = 12;
-  table.product_tokens = 12;
+  table.tile_tokens = kTileTokens;
   table.pack = pack;
   table.formats[static_cast<int>(DType::kBF16)] = {product, nullptr, nullptr};
   return table;

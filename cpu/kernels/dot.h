@@ -32,14 +32,13 @@ struct Int8Block {
 static_assert(sizeof(Int8Block) == 52);
 inline constexpr int kBf16BlockBytes = 64;  // [16 pairs of k][2]
 
-// A tile of tokens: int8 [blocks][width] Int8Block; bf16 [blocks][16][width][2].
+// A tile of tokens: int8 [blocks][tokens] Int8Block; bf16 [blocks][16][tokens][2].
 struct PackArgs {
   const float* x = nullptr;  // [tokens, cols]
   int64_t x_stride = 0;
   int64_t cols = 0;
   int64_t blocks = 0;  // cols rounded up, filled with zeros
   int tokens = 0;
-  int width = 0;  // >= tokens; what is left is zeros
   uint8_t* out = nullptr;
 };
 
@@ -62,11 +61,10 @@ struct DotArgs {
   int64_t k = 0;                     // a multiple of the tile's block
   int rows = 0;                      // 1 .. kDotGroups * 16
   const uint8_t* x = nullptr;        // the tile of tokens at the slice's first block
-  int width = 0;                     // of that tile
-  int tokens = 0;
-  bool first = true;            // start from zero, else go on from out
-  const float* bias = nullptr;  // [rows], added at the end; null in all slices but the last
-  float* out = nullptr;         // [tokens, rows]
+  int tokens = 0;                    // of that tile
+  bool first = true;                 // start from zero, else go on from out
+  const float* bias = nullptr;       // [rows], added at the end; null in all slices but the last
+  float* out = nullptr;              // [tokens, rows]
   int64_t out_stride = 0;
   const uint8_t* prefetch = nullptr;  // so many lines from here on are fetched for each 32 of k
   int prefetch_lines = 0;
@@ -80,10 +78,9 @@ struct DotFormat {
 
 struct DotTable {
   const char* name = nullptr;
-  int block_bytes = 0;     // of packed activations, a block and token
-  int direct_tokens = 0;   // at most, in a tile of direct()
-  int product_tokens = 0;  // and of product()
-  int unpack_tiles = 0;    // from so many tiles on, unpacking pays
+  int block_bytes = 0;   // of packed activations, a block and token
+  int tile_tokens = 0;   // of a tile, at most
+  int unpack_tiles = 0;  // from so many tiles on, unpacking pays
   void (*pack)(const PackArgs&) = nullptr;
   DotFormat formats[kNumDTypes] = {};
 };

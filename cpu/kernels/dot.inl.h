@@ -1,5 +1,5 @@
 // The body of dot_*.cc, over the vocabulary of simd_*.h and this, which each of them defines:
-//   kSigned8, kDirectTokens, kProductTokens, kUnpackTiles
+//   kSigned8, kTileTokens, kUnpackTiles
 //   set1_u, store_u, keep_bits, merge_or, flip_signs, to_float, store_low_bytes, add_u8, add_u16
 //   add_pairs<kSigned>(a): bytes to 16-bit sums of two neighbours
 //   Dot<kBits>: start(init), add<quad>(codes, x), sum(code_sums, zero)
@@ -133,24 +133,22 @@ PELTON_INLINE void dot_step(const Int8Block* x, int half, const Scales* scales, 
   }
 }
 
-// Whole tiles, the usual case, keep their sums in registers from end to end.
-template <int kGroups, int kTokens>
+// Whole groups, the usual case, keep their sums in registers from end to end.
+template <int kGroups>
 PELTON_INLINE bool is_whole(const DotArgs& a) {
-  return a.tokens == kTokens && a.rows == kGroups * kLanes;
+  return a.rows == kGroups * kLanes;
 }
 
 template <int kGroups, int kTokens>
 PELTON_INLINE void start_sums(const DotArgs& a, F (&acc)[kGroups][kTokens]) {
-  const bool whole = is_whole<kGroups, kTokens>(a);
+  const bool whole = is_whole<kGroups>(a);
 #pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
     const int left = a.rows - g * kLanes;
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
       const float* out = a.out + t * a.out_stride + g * kLanes;
-      acc[g][t] = a.first || (!whole && t >= a.tokens) ? zero()
-                  : whole || left >= kLanes            ? load(out)
-                                                       : load_n(out, left);
+      acc[g][t] = a.first ? zero() : whole || left >= kLanes ? load(out) : load_n(out, left);
     }
   }
 }
@@ -170,7 +168,7 @@ PELTON_INLINE void finish_whole(const DotArgs& a, const F (&acc)[kGroups][kToken
 
 template <int kGroups, int kTokens>
 PELTON_INLINE void finish_sums(const DotArgs& a, const F (&acc)[kGroups][kTokens]) {
-  if (is_whole<kGroups, kTokens>(a)) return finish_whole(a, acc);
+  if (is_whole<kGroups>(a)) return finish_whole(a, acc);
 #pragma GCC unroll 4
   for (int g = 0; g < kGroups; ++g) {
     const int row = g * kLanes;
@@ -178,10 +176,8 @@ PELTON_INLINE void finish_sums(const DotArgs& a, const F (&acc)[kGroups][kTokens
     const F bias = a.bias != nullptr ? load_n(a.bias + row, n) : zero();
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      if (t < a.tokens) {
-        const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
-        store_n(a.out + t * a.out_stride + row, sum, n);
-      }
+      const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
+      store_n(a.out + t * a.out_stride + row, sum, n);
     }
   }
 }
@@ -201,7 +197,7 @@ void direct_tile(const DotArgs& a) {
   const uint8_t* ahead = a.prefetch;
   const auto* x = reinterpret_cast<const Int8Block*>(a.x);
   for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.weight_stride) {
-    for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, x += a.width) {
+    for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, x += kTokens) {
       ahead = prefetch_lines(ahead, a.prefetch_lines);
       for (int half = 0; half < 8 / Codes::kQuads; ++half) {
         Scales scales[kGroups];
@@ -223,9 +219,9 @@ void direct_tile(const DotArgs& a) {
 
 template <DType kDType, int kGroups>
 PELTON_INLINE void direct_groups(const DotArgs& a) {
-  if (a.tokens == 1) return direct_tile<kDType, kGroups, 1>(a);
-  if (kDirectTokens == 2 || a.tokens == 2) return direct_tile<kDType, kGroups, 2>(a);
-  if constexpr (kDirectTokens > 2) direct_tile<kDType, kGroups, 4>(a);
+  with_tokens<kTileTokens>(a.tokens, [&](auto tokens) PELTON_LAMBDA {
+    direct_tile<kDType, kGroups, decltype(tokens)::value>(a);
+  });
 }
 
 template <DType kDType>
@@ -272,7 +268,7 @@ void product_tile(const DotArgs& a) {
   const uint8_t* w = a.weights;
   const uint8_t* ahead = a.prefetch;
   const auto* x = reinterpret_cast<const Int8Block*>(a.x);
-  for (int64_t k = 0; k < a.k; k += kDotBlock, w += a.weight_stride, x += a.width) {
+  for (int64_t k = 0; k < a.k; k += kDotBlock, w += a.weight_stride, x += kTokens) {
     ahead = prefetch_lines(ahead, a.prefetch_lines);
 #pragma GCC unroll 2
     for (int half = 0; half < 8 / kQuads; ++half) {
@@ -297,13 +293,9 @@ void product_tile(const DotArgs& a) {
 
 template <int kBits, int kQuads, int kShift, bool kMin, int kGroups>
 PELTON_INLINE void product_groups(const DotArgs& a) {
-  if (a.tokens == 1) return product_tile<kBits, kQuads, kShift, kMin, kGroups, 1>(a);
-  if (kProductTokens == 2 || a.tokens == 2)
-    return product_tile<kBits, kQuads, kShift, kMin, kGroups, 2>(a);
-  if constexpr (kProductTokens > 4) {
-    if (a.tokens > 4) return product_tile<kBits, kQuads, kShift, kMin, kGroups, kProductTokens>(a);
-  }
-  if constexpr (kProductTokens >= 4) product_tile<kBits, kQuads, kShift, kMin, kGroups, 4>(a);
+  with_tokens<kTileTokens>(a.tokens, [&](auto tokens) PELTON_LAMBDA {
+    product_tile<kBits, kQuads, kShift, kMin, kGroups, decltype(tokens)::value>(a);
+  });
 }
 
 template <DType kDType>
@@ -351,17 +343,12 @@ void quantize_block(const float* x, int n, Int8Block* out) {
 }
 
 void pack_int8(const PackArgs& a) {
-  for (int t = 0; t < a.width; ++t) {
+  for (int t = 0; t < a.tokens; ++t) {
     auto* out = reinterpret_cast<Int8Block*>(a.out) + t;
     const float* x = a.x + t * a.x_stride;
-    for (int64_t b = 0; b < a.blocks; ++b, out += a.width) {
-      if (t >= a.tokens) {
-        *out = {};
-      } else {
-        const int64_t left = a.cols - b * kDotBlock;
-        quantize_block(x + b * kDotBlock, left < kDotBlock ? static_cast<int>(left) : kDotBlock,
-                       out);
-      }
+    for (int64_t b = 0; b < a.blocks; ++b, out += a.tokens) {
+      const int64_t left = a.cols - b * kDotBlock;
+      quantize_block(x + b * kDotBlock, left < kDotBlock ? static_cast<int>(left) : kDotBlock, out);
     }
   }
 }
@@ -375,8 +362,7 @@ constexpr DotTable make_dot_table(const char* name) {
   DotTable table;
   table.name = name;
   table.block_bytes = sizeof(Int8Block);
-  table.direct_tokens = kDirectTokens;
-  table.product_tokens = kProductTokens;
+  table.tile_tokens = kTileTokens;
   table.unpack_tiles = kUnpackTiles;
   table.pack = pack_int8;
   add_dot_format<DType::kQ8_0>(table);

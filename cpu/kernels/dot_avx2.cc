@@ -10,7 +10,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = true;
-constexpr int kDirectTokens = 2, kProductTokens = 2, kUnpackTiles = 2;
+constexpr int kTileTokens = 2, kUnpackTiles = 2;
 
 PELTON_INLINE U set1_u(uint32_t x) {
   const __m256i a = _mm256_set1_epi32(static_cast<int>(x));

@@ -10,7 +10,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = true;
-constexpr int kDirectTokens = 4, kProductTokens = 4, kUnpackTiles = 4;
+constexpr int kTileTokens = 4, kUnpackTiles = 4;
 
 PELTON_INLINE int8x16_t bytes_of(uint32x4_t a) {
   return vreinterpretq_s8_u32(a);

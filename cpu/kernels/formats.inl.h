@@ -19,6 +19,15 @@ PELTON_INLINE void for_eight(Fn&& fn) {
   fn(Const<7>{});
 }
 
+// fn(Const<tokens>), which is 1 .. kMost.
+template <int kMost, typename Fn>
+PELTON_INLINE void with_tokens(int tokens, Fn&& fn) {
+  if constexpr (kMost > 1) {
+    if (tokens < kMost) return with_tokens<kMost - 1>(tokens, fn);
+  }
+  fn(Const<kMost>{});
+}
+
 // w = d * q + m
 struct Scales {
   F d, m;
