@@ -18,7 +18,8 @@ namespace pelton::cuda {
 
 namespace cublaslt {
 
-inline constexpr int kSuccess = 0;        // cublasStatus_t
+// cublasStatus_t
+inline constexpr int kSuccess = 0, kInvalidValue = 7, kArchMismatch = 8, kNotSupported = 15;
 inline constexpr int kCompute32F = 68;    // cublasComputeType_t
 inline constexpr int kOpN = 0, kOpT = 1;  // cublasOperation_t
 inline constexpr int kDescTransA = 3;     // cublasLtMatmulDescAttributes_t
@@ -29,6 +30,7 @@ inline constexpr int kDescScaleModeA = 31, kDescScaleModeB = 32;
 inline constexpr int32_t kScaleOf128 = 4;
 inline constexpr int kPrefMaxWorkspaceBytes = 1;  // cublasLtMatmulPreferenceAttributes_t
 inline constexpr int kPrefReductionSchemeMask = 3;
+inline constexpr int kPrefMinAlignments[] = {5, 6, 7, 8};  // bytes of a, b, c, d
 // cublasLtReductionScheme_t without the in-place one, whose atomics have no order.
 inline constexpr uint32_t kOrderedReductions = 2 | 4;
 

@@ -4,16 +4,18 @@
 // thread.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/status.h"
 #include "cuda/cublaslt_api.h"
 #include "cuda/device_arena.h"
+#include "cuda/gemm_choices.h"
 #include "cuda/handles.h"
 #include "cuda/kernels/linear.h"
 
@@ -33,20 +35,15 @@ class LibraryGemm {
   // memory for x and out is taken from the arena and given back. Waits for the stream.
   // fp8: weights of kF8_128. Activations are rounded to e4m3 too, with a scale for each 128 of a
   // row; the weights are laid out in rows for the product, which counts in its time.
-  struct Shape {
-    int n = 0, k = 0;
-    bool out_f32 = false;
-    bool fp8 = false;
-    auto operator<=>(const Shape&) const = default;
-  };
+  using Shape = GemmShape;
   Status tune(const Shape& shape, const void* weights, int max_m, std::shared_ptr<DeviceArena>);
   // The workspace of all algorithms that were chosen; once, after the last tune().
   Status reserve(std::shared_ptr<DeviceArena> arena);
-  // Writes new choices to the cache file. Not being able to is no error: they are measured again.
-  void save() const;
+  // Writes new choices to the cache file.
+  void save();
 
-  // False: not chosen for this product, nothing was done. fp8: whole sixteens of rows, the others
-  // by the own kernels.
+  // False: not chosen for this product or refused by the library, nothing was done. fp8: whole
+  // sixteens of rows, the others by the own kernels.
   StatusOr<bool> run(const LinearParams& params);
 
   // The own kernels count as so many times slower than they were measured: tests, whose times on
@@ -58,16 +55,8 @@ class LibraryGemm {
   int chosen() const;                 // shapes and sizes that go to the library, for tests
 
  private:
-  struct Key {
-    Shape shape;
-    int bucket = 0;
-    auto operator<=>(const Key&) const = default;
-  };
-  struct Choice {
-    bool library = false;
-    cublaslt::Algorithm algorithm{};
-    size_t workspace_bytes = 0;
-  };
+  using Key = GemmKey;
+  using Choice = GemmChoice;
   // Bytes that a product of this choice needs beside its operands' own memory.
   static int64_t workspace_of(const Key& key, const Choice& choice);
   LibraryGemm(const CublasLt& library, ElementType type, cudaStream_t stream,
@@ -92,10 +81,11 @@ class LibraryGemm {
   void* desc_fp8_ = nullptr;    // the same with scales
   void* preference_ = nullptr;  // kWorkspaceLimit
   Event start_, stop_;          // with timing
-  std::map<Key, Choice> choices_;
-  std::map<Shape, int> largest_;  // of the model's shapes: the largest bucket
+  GemmChoices choices_;
+  std::set<std::pair<Key, int>> refused_;  // numbers of rows that the library did not do after all
+  std::map<Shape, int> largest_;           // of the model's shapes: the largest bucket
   float own_handicap_ = 1;
-  mutable bool changed_ = false;
+  bool changed_ = false;
   DevicePiece workspace_;
 };
 

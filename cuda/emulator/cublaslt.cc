@@ -10,11 +10,13 @@
 #include <library_types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 
+#include "cuda/emulator/emulator.h"
 #include "cuda/emulator/runtime_state.h"
 #include "cuda/emulator/stream_work.h"
 
@@ -63,9 +65,17 @@ struct Layout {
                : ((cols - 1) * static_cast<uint64_t>(ld) + rows) * element_bytes();
   }
 };
+constexpr int kOperands = 4;  // a, b, c, d
 struct Preference {
   size_t workspace_bytes = 0;
+  uint32_t alignment[kOperands] = {256, 256, 256, 256};  // bytes, the library's own default
 };
+
+// Columns of a product that is refused; 0: none.
+std::atomic<uint64_t>& refused_product() {
+  static std::atomic<uint64_t> columns = 0;
+  return columns;
+}
 
 bool known_type(cudaDataType type) {
   return type == CUDA_R_16BF || type == CUDA_R_16F || type == CUDA_R_32F || type == CUDA_R_8F_E4M3;
@@ -191,6 +201,10 @@ bool exists(void* object) {
 
 }  // namespace
 
+void refuse_product(int columns) {
+  refused_product() = static_cast<uint64_t>(columns);
+}
+
 extern "C" {
 
 size_t cublasLtGetVersion() {
@@ -259,8 +273,12 @@ int cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute, const 
     std::memcpy(&static_cast<Preference*>(preference)->workspace_bytes, value, bytes);
     return kSuccess;
   }
-  return attribute == 3 && bytes == sizeof(uint32_t) ? kSuccess
-                                                     : kNotSupported;  // REDUCTION_SCHEME
+  if (bytes != sizeof(uint32_t)) return kNotSupported;
+  if (attribute >= 5 && attribute < 5 + kOperands) {  // MIN_ALIGNMENT_A_BYTES ..
+    std::memcpy(&static_cast<Preference*>(preference)->alignment[attribute - 5], value, bytes);
+    return kSuccess;
+  }
+  return attribute == 3 ? kSuccess : kNotSupported;  // REDUCTION_SCHEME
 }
 
 int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* b, void* c, void* d,
@@ -281,6 +299,9 @@ int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* b, v
     LtHeuristic& result = results[*found];
     result = {};
     result.algorithm.data[0] = kAlgorithmMark + static_cast<uint64_t>(*found);
+    for (int i = 0; i < kOperands; ++i) {
+      result.algorithm.data[1 + i] = static_cast<Preference*>(preference)->alignment[i];
+    }
     result.workspace_bytes = kWorkspaceBytes;
   }
   return kSuccess;
@@ -308,7 +329,16 @@ int cublasLtMatmul(void* handle, void* desc, const void* alpha, const void* a, v
   const Product product = {*static_cast<Desc*>(desc),       a, *static_cast<Layout*>(a_layout), b,
                            *static_cast<Layout*>(b_layout), d, *static_cast<Layout*>(d_layout)};
   if (!product.fits()) return kInvalidValue;
-  if (!product.supported()) return kNotSupported;
+  if (!product.supported() || product.d_layout.cols == refused_product().load()) {
+    return kNotSupported;
+  }
+  const void* operands[kOperands] = {a, b, c, d};
+  for (int i = 0; i < kOperands; ++i) {  // an algorithm that needs more than it is given
+    const uint64_t alignment = algorithm->data[1 + i];
+    if (alignment == 0 || reinterpret_cast<uintptr_t>(operands[i]) % alignment != 0) {
+      return kNotSupported;
+    }
+  }
   Work work;
   work.name = "cublasLtMatmul";
   work.kernel = reinterpret_cast<const void*>(&cublasLtMatmul);

@@ -51,6 +51,9 @@ int64_t device_allocations_made();
 void fail_call(int64_t n, cudaError_t error, bool sticky = false);
 std::string failed_call();  // the name of the call that was made to fail, or empty
 
+// cuBLASLt refuses products of so many columns, though it offers algorithms for them; 0: none.
+void refuse_product(int columns);
+
 // Work that nothing waited for yet stays undone, which shows a missing wait. Another legal order:
 // after each call some streams, drawn by the seed, go on by an operation. 0: as late as possible.
 void set_stream_order(uint64_t seed);

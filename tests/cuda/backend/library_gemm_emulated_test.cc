@@ -52,16 +52,19 @@ struct Product {
   std::vector<float> x, out;
   bool by_library = false;
 };
-Product multiply(const Fixture& fixture, LibraryGemm& gemm, int m) {
+// `skipped`: elements before x and out, which then begin at a multiple of so many.
+Product multiply(const Fixture& fixture, LibraryGemm& gemm, int m, int skipped = 0) {
   Product product;
   product.x = as_elements(ElementType::kBF16, random_values(static_cast<size_t>(m) * kK, 2));
-  const DeviceArray<uint16_t> x(to_elements(ElementType::kBF16, product.x));
-  const DeviceArray<uint16_t> out(static_cast<size_t>(m) * kN);
+  std::vector<uint16_t> elements = to_elements(ElementType::kBF16, product.x);
+  elements.insert(elements.begin(), static_cast<size_t>(skipped), 0);
+  const DeviceArray<uint16_t> x(elements);
+  const DeviceArray<uint16_t> out(static_cast<size_t>(skipped + m * kN));
   LinearParams p;
   p.weights = fixture.weights.data();
-  p.x = x.data();
+  p.x = x.data() + skipped;
   p.x_stride = kK;
-  p.out = out.data();
+  p.out = out.data() + skipped;
   p.out_stride = kN;
   p.m = m;
   p.n = kN;
@@ -71,6 +74,7 @@ Product multiply(const Fixture& fixture, LibraryGemm& gemm, int m) {
   product.by_library = *done;
   must(cudaDeviceSynchronize());
   if (product.by_library) product.out = to_floats(ElementType::kBF16, out.host());
+  if (product.by_library) product.out.erase(product.out.begin(), product.out.begin() + skipped);
   return product;
 }
 
@@ -149,6 +153,30 @@ TEST_CASE("Few rows and shapes that were not tuned stay with the own kernels") {
   REQUIRE(fixture.tune(*gemm).ok());
   CHECK_FALSE(multiply(fixture, *gemm, 8).by_library);
   CHECK_FALSE(multiply(fixture, *gemm, 100).by_library);  // beyond the largest batch
+}
+
+TEST_CASE("Rows that begin at 16 bytes go to the library and others do not") {
+  const Fixture fixture;
+  const std::unique_ptr<LibraryGemm> gemm = fixture.gemm();
+  REQUIRE(fixture.tune(*gemm).ok());
+  const Product whole = multiply(fixture, *gemm, 16);
+  for (const int skipped : {8, 16, 24}) {
+    const Product shifted = multiply(fixture, *gemm, 16, skipped);
+    CHECK(shifted.by_library);
+    CHECK(shifted.out == whole.out);
+  }
+  CHECK_FALSE(multiply(fixture, *gemm, 16, 4).by_library);
+}
+
+TEST_CASE("What the library offers and then refuses is left to the own kernels") {
+  const Fixture fixture;
+  const std::unique_ptr<LibraryGemm> gemm = fixture.gemm();
+  REQUIRE(fixture.tune(*gemm).ok());
+  emulator::refuse_product(17);
+  CHECK_FALSE(multiply(fixture, *gemm, 17).by_library);
+  CHECK(multiply(fixture, *gemm, 18).by_library);
+  emulator::refuse_product(0);
+  CHECK_FALSE(multiply(fixture, *gemm, 17).by_library);  // it is not asked again
 }
 
 TEST_CASE("Choices are measured once and read from the file by the next run") {
