@@ -3,6 +3,7 @@
 
 #include "cuda/cuda_backend.h"
 #include "cuda/cuda_status.h"
+#include "cuda/kernels/card_code.h"
 
 namespace pelton {
 
@@ -40,6 +41,16 @@ Status check_cuda(const CudaOptions& options) {
     return absl::FailedPreconditionError(fmt::format(
         "the card's compute capability is {}.{}, and 8.0 or more is needed", major, minor));
   }
+  PELTON_RETURN_IF_CUDA_ERROR(cudaSetDevice(options.device), "choosing the card");
+  const cudaError_t code = cuda::has_code_for_card();
+  if (code == cudaErrorNoKernelImageForDevice) {
+    cudaGetLastError();
+    return absl::FailedPreconditionError(
+        fmt::format("this program was not compiled for the card's compute capability {0}.{1} "
+                    "(make cuda ARCHITECTURES={0}{1}-real)",
+                    major, minor));
+  }
+  PELTON_RETURN_IF_CUDA_ERROR(code, "asking for the kernels");
   return absl::OkStatus();
 }
 

@@ -32,7 +32,8 @@ struct CudaOptions {
 };
 
 // What this machine lacks for the backend: FAILED_PRECONDITION that names the driver, the card or
-// its compute capability; OK where there is nothing.
+// its compute capability (too low, or none that this program was compiled for); OK where there is
+// nothing.
 Status check_cuda(const CudaOptions& options);
 
 // check_cuda()'s errors, FAILED_PRECONDITION (no cuBLASLt, without batch_invariant),

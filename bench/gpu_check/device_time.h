@@ -27,8 +27,8 @@ class DeviceTimer {
   DeviceTimer(const DeviceTimer&) = delete;
   DeviceTimer& operator=(const DeviceTimer&) = delete;
 
-  // Microseconds of one launch: `launches` of them (told their index) make a graph, which is
-  // replayed once to warm up, then `repeats` times; the best.
+  // Microseconds of one launch: one as it is, then `launches` of them (told their index) as a
+  // graph, which is replayed once to warm up, then `repeats` times; the best.
   StatusOr<double> microseconds(int launches, int repeats,
                                 const std::function<cudaError_t(int, cudaStream_t)>& launch);
   cudaStream_t stream() const { return stream_; }

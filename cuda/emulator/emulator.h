@@ -20,6 +20,7 @@ struct Card {
   int64_t l2_bytes = 50 << 20;
   int driver_version = 13000;  // 0: no driver is installed
   bool present = true;         // false: a driver, but no card
+  bool has_code = true;        // false: the program was compiled for other cards
 };
 // Limits of a real architecture by its name (sm_80, 86, 89, 90, 100, 120); with few
 // multiprocessors, so that grids stay small. Empty name: no such card.

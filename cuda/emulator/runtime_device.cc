@@ -46,6 +46,8 @@ constexpr NamedError kErrors[] = {
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
      "an illegal memory access was encountered"},
@@ -243,6 +245,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
   if (call.failed()) return call.result();
   Runtime& runtime = Runtime::get();
   *attributes = {};
+  if (const cudaError_t state = card_state(0); state != cudaSuccess) return call.result(state);
+  if (!runtime.card.has_code) return call.result(cudaErrorNoKernelImageForDevice);
   attributes->maxThreadsPerBlock = 1024;
   attributes->binaryVersion = runtime.card.major * 10 + runtime.card.minor;
   attributes->ptxVersion = attributes->binaryVersion;

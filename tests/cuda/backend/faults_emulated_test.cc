@@ -191,6 +191,10 @@ TEST_CASE("a machine without what a card needs is told what is missing") {
   emulator::Card old = emulator::card_named("sm_90");
   old.major = 7, old.minor = 5;
   CHECK(missing(old).find("compute capability is 7.5") != std::string::npos);
+  emulator::Card other = emulator::card_named("sm_86");
+  other.has_code = false;
+  CHECK(missing(other).find("compute capability 8.6 (make cuda ARCHITECTURES=86-real)") !=
+        std::string::npos);
   for (const char* name : {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}) {
     emulator::reset(emulator::card_named(name));
     CHECK(make_cuda_backend({}).status().ToString() == "OK");

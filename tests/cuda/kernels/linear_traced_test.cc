@@ -10,8 +10,11 @@ using emulator::KernelTrace;
 using emulator::Trace;
 using emulator::TraceReport;
 
-// Shapes of bench/shapes: a square projection of 1B (2048 x 2048), cut to fewer rows.
+// A square projection of 1B (2048 x 2048), cut to fewer rows.
 constexpr int kRows = 512, kCols = 2048;
+// Every width of a product of bench/shapes: hidden, intermediate and heads' sizes.
+constexpr int kWidths[] = {576,  640,  768,  896,  1024, 1152,  1536,  1600,  2048,  3072,  3584,
+                           4096, 4864, 6400, 6912, 8192, 11008, 12288, 14336, 18944, 28672, 49152};
 
 // Packed and multiplied under one trace: memory that no traced store filled counts as unset.
 TraceReport traced(const PackedFormat& f, ElementType type, int n, int k, const LinearCase& c) {
@@ -22,12 +25,13 @@ TraceReport traced(const PackedFormat& f, ElementType type, int n, int k, const 
   return trace.report();
 }
 
-void check_weights_read_once(const PackedFormat& f, const KernelTrace& kernel) {
+void check_weights_read_once(const PackedFormat& f, const KernelTrace& kernel, int n = kRows,
+                             int k = kCols) {
   REQUIRE(kernel.launches == 1);
   const emulator::BufferTraffic weights = kernel.buffer("weights");
   CHECK(weights.read.sector_ratio() <= 1.05);
   CHECK(weights.read.byte_ratio() == 1);
-  const double file = static_cast<double>(file_row_bytes(f.format, kCols)) * kRows;
+  const double file = static_cast<double>(file_row_bytes(f.format, k)) * n;
   CHECK(static_cast<double>(weights.read.bytes) <= 1.1 * file);
   CHECK(static_cast<double>(weights.read.bytes) >= 0.99 * file);
 }
@@ -48,6 +52,24 @@ TEST_CASE("A product for few rows reads each weight once in whole sectors for ev
       CHECK(kernel.shared.conflicts() == 0);
       CHECK(kernel.write.sector_ratio() <= 1.05);
       CHECK(kernel.mma > 0);
+    }
+  }
+}
+
+TEST_CASE("A product for one row reads each weight once at every width of the models") {
+  for (const PackedFormat& f : packed_formats()) {
+    if (f.dtype == DType::kF32 || f.dtype == DType::kF16) continue;
+    for (const int k : kWidths) {
+      // Whole units, as models of the format have them; the widest ones for three of the formats.
+      const WeightLayout layout = weight_layout(f.format);
+      const bool one_of_three =
+          f.dtype == DType::kBF16 || f.dtype == DType::kQ8_0 || f.dtype == DType::kQ4_K;
+      if (k % layout.file_block != 0 || (k > 8192 && !one_of_three)) continue;
+      INFO("dtype " << static_cast<int>(f.dtype) << " k " << k);
+      const TraceReport report = traced(f, ElementType::kBF16, 16, k, {.m = 1});
+      INFO(report.describe());
+      CHECK(report.clean());
+      check_weights_read_once(f, report.kernel("linear_narrow_kernel"), 16, k);
     }
   }
 }
