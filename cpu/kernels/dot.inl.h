@@ -31,8 +31,8 @@ struct DotCodes {
       constexpr int kPerWord = 8 / (kLayout.high_bits == 0 ? 1 : kLayout.high_bits);  // quads
       constexpr int kMask = kLayout.high_bits == 2 ? 0x30303030 : 0x10101010;
       constexpr int kBit = kQ % kPerWord * kLayout.high_bits;
-      const U high =
-          load_u(tile + kLayout.high + (block * 8 + half * 4 + kQ) / kPerWord * 4 * kLanes);
+      const U high = load_u(tile + kLayout.high +
+                            (block * (8 / kPerWord) + (half * 4 + kQ) / kPerWord) * 4 * kLanes);
       if constexpr (kBit <= 4) return merge_or(codes, keep_bits<kMask>(shl<4 - kBit>(high)));
       return merge_or(codes, keep_bits<kMask>(shr<(kBit > 4 ? kBit - 4 : 0)>(high)));
     }
@@ -199,6 +199,7 @@ void direct_tile(const DotArgs& a) {
   for (int64_t k = 0; k < a.k; k += Fmt::kBlock, tile += a.weight_stride) {
     for (int block = 0; block < Fmt::kBlock / kDotBlock; ++block, x += kTokens) {
       ahead = prefetch_lines(ahead, a.prefetch_lines);
+#pragma GCC unroll 2
       for (int half = 0; half < 8 / Codes::kQuads; ++half) {
         Scales scales[kGroups];
         U sums[kGroups];

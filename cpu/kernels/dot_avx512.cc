@@ -9,7 +9,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = false;
-constexpr int kTileTokens = 6, kUnpackTiles = 3;
+constexpr int kTileTokens = 6, kUnpackTiles = 4;
 
 PELTON_INLINE U set1_u(uint32_t x) {
   return _mm512_set1_epi32(static_cast<int>(x));

@@ -47,6 +47,8 @@ constexpr TileLayout make_layout(int block, int sub_block, int d_parts, int sub_
   if (d_parts > 1) {
     t.min = at;
     at += 2 * kLanes;
+  } else if (block == 256) {
+    at = 4 * kLanes;  // codes begin with a line: Q6_K grows by 1%, and no load spans two
   }
   const int subs = block / sub_block;
   if (sub_scales > 0) {
