@@ -45,8 +45,11 @@ StatusOr<CublasLt> open_cublaslt(std::span<const char* const> names) {
 }
 
 StatusOr<const CublasLt*> open_cublaslt() {
-  // null: this program, should it have the library linked in.
-  static constexpr const char* kNames[] = {nullptr, "libcublasLt.so.13", "libcublasLt.so.12"};
+  // null: this program, should it have the library linked in. Toolkits need not be known to the
+  // dynamic linker.
+  static constexpr const char* kNames[] = {
+      nullptr, "libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12",
+      "/usr/local/cuda/lib64/libcublasLt.so.12"};
   static const StatusOr<CublasLt> library = open_cublaslt(kNames);
   if (!library.ok()) return library.status();
   return &*library;
