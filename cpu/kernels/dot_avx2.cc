@@ -28,6 +28,10 @@ PELTON_INLINE U keep_bits(U a) {
 PELTON_INLINE U merge_or(U a, U b) {
   return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
 }
+// Loaded once: GCC reads operands again instead, and two loads a cycle are all there are.
+PELTON_INLINE void keep_loaded(U& a) {
+  asm("" : "+x"(a.lo), "+x"(a.hi));
+}
 PELTON_INLINE U flip_signs(U a) {
   const __m256i top = _mm256_set1_epi8(static_cast<char>(0x80));
   return {_mm256_xor_si256(a.lo, top), _mm256_xor_si256(a.hi, top)};
@@ -95,9 +99,10 @@ struct Dot {
     if constexpr (kQuad % kEvery != 0) products = _mm256_add_epi16(narrow, products);
     if constexpr (kQuad % kEvery == kEvery - 1) {
       wide = _mm256_add_epi32(wide, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+      asm("" : "+x"(wide));  // GCC 12 sums in trees and spills
     } else {
       narrow = products;
-      asm("" : "+x"(narrow));  // GCC 12 sums in trees and spills
+      asm("" : "+x"(narrow));
     }
   }
 };

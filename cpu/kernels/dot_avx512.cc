@@ -24,6 +24,7 @@ PELTON_INLINE U keep_bits(U a) {
 PELTON_INLINE U merge_or(U a, U b) {
   return _mm512_or_si512(a, b);
 }
+PELTON_INLINE void keep_loaded(U&) {}
 [[maybe_unused]] PELTON_INLINE U flip_signs(U a) {
   return a;  // codes are unsigned here
 }

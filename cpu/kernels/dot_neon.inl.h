@@ -35,6 +35,7 @@ PELTON_INLINE U keep_bits(U a) {
 PELTON_INLINE U merge_or(U a, U b) {
   return map_u([&](int i) PELTON_LAMBDA { return vorrq_u32(a.v[i], b.v[i]); });
 }
+PELTON_INLINE void keep_loaded(U&) {}
 PELTON_INLINE U flip_signs(U a) {
   return map_u([&](int i) PELTON_LAMBDA { return veorq_u32(a.v[i], vdupq_n_u32(0x80808080U)); });
 }

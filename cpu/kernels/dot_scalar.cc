@@ -24,6 +24,7 @@ PELTON_INLINE U keep_bits(U a) {
 PELTON_INLINE U merge_or(U a, U b) {
   return map_u([&](int i) { return a.v[i] | b.v[i]; });
 }
+PELTON_INLINE void keep_loaded(U&) {}
 PELTON_INLINE U flip_signs(U a) {
   return map_u([&](int i) { return a.v[i] ^ 0x80808080U; });
 }
