@@ -42,13 +42,13 @@ TEST_CASE("A product for few rows reads each weight once in whole sectors for ev
   for (const PackedFormat& f : packed_formats()) {
     INFO("dtype " << static_cast<int>(f.dtype));
     if (f.dtype == DType::kF32 || f.dtype == DType::kF16) continue;  // 16 bits as bf16 has them
-    for (const int m : {1, 8}) {
+    for (const int m : {1, 8, 32}) {
       const TraceReport report =
-          traced(f, ElementType::kBF16, kRows, kCols, {.m = m, .bias = true});
+          traced(f, ElementType::kBF16, m > 8 ? kRows / 4 : kRows, kCols, {.m = m, .bias = true});
       INFO(report.describe());
       CHECK(report.clean());
       const KernelTrace kernel = report.kernel("linear_narrow_kernel");
-      check_weights_read_once(f, kernel);
+      check_weights_read_once(f, kernel, m > 8 ? kRows / 4 : kRows);
       CHECK(kernel.shared.conflicts() == 0);
       CHECK(kernel.write.sector_ratio() <= 1.05);
       CHECK(kernel.mma > 0);

@@ -6,9 +6,12 @@
 
 #include "cuda/emulator/trace.h"
 #include "cuda/kernels/activation.h"
+#include "cuda/kernels/fp8_rows.h"
+#include "cuda/kernels/gather_weight_rows.h"
 #include "cuda/kernels/norm.h"
 #include "cuda/kernels/rope_kv.h"
 #include "cuda/kernels/rows.h"
+#include "cuda/kernels/sample_tokens.h"
 #include "tests/cuda/kernels/attention_support.h"
 #include "tests/cuda/kernels/linear_support.h"
 #include "tests/cuda/kernels/uncached_attention_support.h"
@@ -47,7 +50,7 @@ DeviceArray<uint16_t> elements(size_t count) {
   return DeviceArray<uint16_t>(to_elements(ElementType::kBF16, random_values(count, 1)));
 }
 
-void norm_row(int rows, int cols) {
+void norm_row(int rows, int cols, bool remove_mean = false) {
   const size_t count = static_cast<size_t>(rows) * cols;
   Trace trace;
   const DeviceArray<uint16_t> x = elements(count), residual = elements(count), out(count);
@@ -61,10 +64,12 @@ void norm_row(int rows, int cols) {
   p.out = out.data();
   p.x_stride = p.residual_stride = p.out_stride = p.cols = cols;
   p.pre.weight = weight.data();
+  p.remove_mean = remove_mean;
   p.rows = rows;
   must(norm(p, nullptr));
-  print_row(fmt::format("RMSNorm with residual, {} x {}", rows, cols), trace.report(),
-            {"x", "residual", "out"}, 8.0 * static_cast<double>(count));
+  print_row(
+      fmt::format("{} with residual, {} x {}", remove_mean ? "LayerNorm" : "RMSNorm", rows, cols),
+      trace.report(), {"x", "residual", "out"}, 8.0 * static_cast<double>(count));
 }
 
 void rope_row(KvType kv, const char* name) {
@@ -112,19 +117,102 @@ void activation_row(int rows, int cols) {
             6.0 * rows * cols);
 }
 
+// Of the report, what this kernel did: memory that no traced store filled counts as unset, so that
+// what filled it ran under the trace too.
+TraceReport only(TraceReport report, const std::string& name) {
+  std::erase_if(report.kernels, [&](const emulator::KernelTrace& kernel) {
+    return kernel.name.find(name) == std::string::npos;
+  });
+  return report;
+}
+
+void embedding_row(int tokens, int hidden) {
+  Trace trace;
+  const PackedWeights table({WeightFormat::k16Bit, DType::kBF16}, ElementType::kBF16, 64, hidden,
+                            1);
+  const DeviceArray<int32_t> rows(std::vector<int32_t>{5, 63, 0, 17});
+  const DeviceArray<uint16_t> out(static_cast<size_t>(tokens) * hidden);
+  trace.name(table.packed.data(), "table");
+  trace.name(out.data(), "out");
+  GatherWeightRowsParams p;
+  p.table.weights = table.packed.data();
+  p.rows = rows.data();
+  p.count = tokens;
+  p.k = hidden;
+  p.out = out.data();
+  p.out_stride = hidden;
+  must(gather_weight_rows(p, nullptr));
+  print_row(fmt::format("embedding bf16, {} tokens of {}", tokens, hidden),
+            only(trace.report(), "gather_weight_rows"), {"table", "out"}, 4.0 * tokens * hidden);
+}
+
+void fp8_operands_rows(int n, int k, int m) {
+  Trace trace;
+  const PackedWeights w({WeightFormat::kF8_128, DType::kF8_128}, ElementType::kBF16, n, k, 1);
+  const DeviceArray<uint16_t> x = elements(static_cast<size_t>(m) * k);
+  const DeviceArray<uint8_t> w_codes(static_cast<size_t>(n) * k), x_codes(x.size());
+  const DeviceArray<float> w_scales(static_cast<size_t>(n) * k / 128), x_scales(x.size() / 128);
+  for (const auto& [data, name] :
+       std::initializer_list<std::pair<const void*, const char*>>{{w.packed.data(), "w"},
+                                                                  {w_codes.data(), "w codes"},
+                                                                  {w_scales.data(), "w scales"},
+                                                                  {x.data(), "x"},
+                                                                  {x_codes.data(), "x codes"},
+                                                                  {x_scales.data(), "x scales"}}) {
+    trace.name(data, name);
+  }
+  must(unpack_fp8({w.packed.data(), w_codes.data(), w_scales.data(), n, k}, nullptr));
+  must(quantize_fp8({ElementType::kBF16, x.data(), k, x_codes.data(), x_scales.data(), m, k},
+                    nullptr));
+  const TraceReport report = trace.report();
+  const double weights = static_cast<double>(n) * k, rows = static_cast<double>(m) * k;
+  print_row(fmt::format("fp8 weights of {} x {} for cuBLASLt", n, k), only(report, "unpack_fp8"),
+            {"w", "w codes", "w scales"}, weights * (2 + 8.0 / 128));
+  print_row(fmt::format("rows of {} x {} rounded to fp8", m, k), only(report, "quantize_fp8"),
+            {"x", "x codes", "x scales"}, rows * (3 + 4.0 / 128));
+}
+
+void block_copy_row(int64_t block_bytes) {
+  Trace trace;
+  const DeviceArray<uint8_t> cache(std::vector<uint8_t>(static_cast<size_t>(4 * block_bytes), 1));
+  const DeviceArray<int32_t> pairs(std::vector<int32_t>{0, 2, 1, 3});
+  trace.name(cache.data(), "cache");
+  must(copy_blocks({cache.data(), block_bytes, pairs.data(), 2}, nullptr));
+  print_row(fmt::format("copy of two KV blocks of {} KiB", block_bytes >> 10), trace.report(),
+            {"cache"}, 4.0 * static_cast<double>(block_bytes));
+}
+
+void sampling_row(const char* name, const SampleTask& task, int vocab) {
+  Trace trace;
+  const DeviceArray<float> logits(random_values(static_cast<size_t>(vocab), 1, 3.0F));
+  const DeviceArray<SampleTask> tasks(std::vector<SampleTask>{task});
+  const DeviceArray<int32_t> tokens(1);
+  const DeviceArray<SampleResult> results(1);
+  const DeviceArray<uint8_t> workspace(static_cast<size_t>(sample_workspace_bytes(1, vocab)));
+  trace.name(logits.data(), "logits");
+  trace.name(workspace.data(), "workspace");
+  SampleParams p;
+  p.logits = logits.data();
+  p.logits_stride = p.vocab = vocab;
+  p.tasks = tasks.data();
+  p.num_tasks = 1;
+  p.tokens = tokens.data();
+  p.results = results.data();
+  p.workspace = workspace.data();
+  must(sample_tokens(p, nullptr));
+  print_row(fmt::format("sampling, {}, a row of {}", name, vocab), trace.report(),
+            {"logits", "workspace"}, 4.0 * vocab);
+}
+
 void linear_row(const PackedFormat& f, int m) {
   const int n = 512, k = 2048;
   Trace trace;
   const PackedWeights w(f, ElementType::kBF16, n, k, 1);
   trace.name(w.packed.data(), "weights");
   run_linear(w, {.m = m});
-  TraceReport report = trace.report();
-  // Packing ran under the trace too: memory that no traced store filled would count as unset.
-  std::erase_if(report.kernels, [](const emulator::KernelTrace& kernel) {
-    return kernel.name.find("linear") == std::string::npos;
-  });
-  print_row(fmt::format("linear {} {} x {}, {} rows", dtype_info(f.dtype).name, n, k, m), report,
-            {"weights"}, static_cast<double>(packed_bytes(f.format, n, k)));
+  print_row(fmt::format("linear {} {} x {}, {} rows", dtype_info(f.dtype).name, n, k, m),
+            only(trace.report(), "linear"), {"weights"},
+            static_cast<double>(packed_bytes(f.format, n, k)));
 }
 
 void attention_row(const std::string& what, const AttentionCase& c) {
@@ -150,10 +238,13 @@ TEST_CASE("The table of bytes moved", "[.table]") {
       "| kernel | bytes of rows, weights, KV | least | ratio | sectors to needed | "
       "bytes shared by blocks | bank conflicts | mma | barriers | findings |\n"
       "|---|---|---|---|---|---|---|---|---|---|\n");
+  embedding_row(4, 2048);
   norm_row(4, 2048);
   norm_row(4, 4096);
+  norm_row(4, 768, true);
   rope_row(KvType::kBF16, "bf16");
   rope_row(KvType::kF8E4M3, "fp8");
+  rope_row(KvType::kI8, "int8");
   activation_row(2, 8192);
   for (const PackedFormat& f : packed_formats()) {
     if (f.dtype == DType::kF32 || f.dtype == DType::kF16) continue;  // stored as bf16 is
@@ -162,6 +253,7 @@ TEST_CASE("The table of bytes moved", "[.table]") {
   for (const PackedFormat& f : packed_formats()) {
     if (f.dtype == DType::kBF16 || f.dtype == DType::kQ4_K) linear_row(f, 64);
   }
+  fp8_operands_rows(512, 2048, 64);
   AttentionCase c;
   c.num_q_heads = 32;
   c.num_kv_heads = 8;
@@ -181,6 +273,16 @@ TEST_CASE("The table of bytes moved", "[.table]") {
   encoder.num_q_heads = encoder.num_kv_heads = 12;
   encoder.lengths = {128};
   encoder_row("of an encoder, 128 tokens, 12 heads of 64", encoder);
+  block_copy_row(256 << 10);
+  SampleTask task;
+  task.temperature = 0;
+  sampling_row("greedy", task, 32000);
+  task.temperature = 0.8F;
+  task.uniform = 0.5F;
+  sampling_row("temperature alone", task, 32000);
+  task.top_k = 40;
+  task.top_p = 0.95F;
+  sampling_row("top-k 40 and top-p 0.95", task, 32000);
   std::fflush(stdout);
 }
 
