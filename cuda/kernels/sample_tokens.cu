@@ -253,6 +253,25 @@ __device__ bool prepare_row(const SampleParams& p, const SampleTask& row, const 
   return any;
 }
 
+// Greedy, and every id is allowed: one pass over the logits as they are. -1 where one of them is a
+// NaN or +inf, or none is finite.
+__device__ int likeliest(const SampleParams& p, const float* logits, Shared& shared) {
+  Sum bad = 0;
+  Candidate best = no_candidate();
+  for (int id = threadIdx.x; id < p.vocab; id += kThreads) {
+    const Candidate c = {logits[id], id};
+    if (!(c.x < INFINITY)) ++bad;
+    if (comes_first(c, best)) best = c;
+  }
+  if (sum_over_block(bad, shared) != 0) return -1;
+  best = first_over_block(best, shared);
+  return best.x == -INFINITY ? -1 : best.id;
+}
+__device__ __forceinline__ bool takes_likeliest(const SampleTask& row) {
+  return row.temperature == 0.0F && row.forced_token < 0 && row.mask < 0 &&
+         row.banned_begin == row.banned_end;
+}
+
 // The token of a row whose logits are well; -1 where nothing finite is left.
 __device__ int choose(const SampleParams& p, const SampleTask& row, float* x, Shared& shared) {
   if (row.forced_token >= 0) return row.forced_token;
@@ -301,8 +320,9 @@ __global__ void __launch_bounds__(kThreads, 2) sample_tokens_kernel(SampleParams
   const float* logits = p.logits + row.logit_row * p.logits_stride;
   float* x = static_cast<float*>(p.workspace) + static_cast<int64_t>(blockIdx.x) * p.vocab;
   SampleResult result;
-  const bool bad = prepare_row(p, row, logits, x, shared);
-  const int token = bad ? -1 : choose(p, row, x, shared);
+  const int token = takes_likeliest(row)                     ? likeliest(p, logits, shared)
+                    : prepare_row(p, row, logits, x, shared) ? -1
+                                                             : choose(p, row, x, shared);
   if (token < 0) {
     result.nan = 1;
   } else {

@@ -180,13 +180,16 @@ TEST_CASE("Rows with NaN or +inf or nothing left are flagged beside rows that ar
       1,          2,          std::nanf(""), 0,          1, kInfinity, 0, 0,
       -kInfinity, -kInfinity, -kInfinity,    -kInfinity, 1, 2,         3, 4};
   const std::vector<TokenId> all = {0, 1, 2, 3};
-  std::vector<SampleRow> rows(5);
-  for (int r = 0; r < 4; ++r) rows[r].logit_row = r;
-  rows[4].logit_row = 3;
-  rows[4].banned = all;
-  const Sampled got = run(logits, 4, rows);
-  const std::vector<bool> expected = {true, true, true, false, true};
-  for (int r = 0; r < 5; ++r) CHECK((got.results[r].nan != 0) == expected[r]);
+  for (const float temperature : {0.0F, 1.0F}) {
+    std::vector<SampleRow> rows(5);
+    for (SampleRow& row : rows) row.temperature = temperature;
+    for (int r = 0; r < 4; ++r) rows[r].logit_row = r;
+    rows[4].logit_row = 3;
+    rows[4].banned = all;
+    const Sampled got = run(logits, 4, rows);
+    const std::vector<bool> expected = {true, true, true, false, true};
+    for (int r = 0; r < 5; ++r) CHECK((got.results[r].nan != 0) == expected[r]);
+  }
 }
 
 }  // namespace pelton::cuda::test
