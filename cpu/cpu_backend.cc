@@ -189,7 +189,8 @@ std::vector<const DotTable*> choose_dots(const KernelTable& kernels) {
 #if defined(__x86_64__)
   if (&kernels != &kernels_scalar()) {
     const bool wide = &kernels == &kernels_avx512();
-    std::vector<const DotTable*> out = {wide && has_avx512_vnni() ? &dot_avx512() : &dot_avx2()};
+    std::vector<const DotTable*> out = {&dot_avx2(), &dot_avx2_wide()};
+    if (wide && has_avx512_vnni()) out = {&dot_avx512()};
     if (wide && has_avx512_bf16()) out.push_back(&bf16_avx512());
     return out;
   }

@@ -129,12 +129,13 @@ void DotLinear::run_groups(const Product& product, const Segment& segment, int64
   const DotFormat& format = table_.formats[static_cast<int>(segment.dtype)];
   const int64_t k_total = segment.k_blocks * segment.layout.block;
   const int64_t step = slice_k(segment);
+  const int unpacked_bytes = format.unpacked_bytes;
   const int64_t tile_stride = segment.tile_stride(group);
   const int groups = static_cast<int>(group_end - group);
   const int64_t calls = (tile_end - tile_begin) * ((groups + kDotGroups - 1) / kDotGroups);
   const bool unpacks = format.unpack != nullptr && tile_end - tile_begin >= table_.unpack_tiles;
   auto* unpacked = reinterpret_cast<uint8_t*>(
-      slices_[worker].floats(unpacks ? kPanelGroups * kUnpackedBytes * (step / kDotBlock) / 4 : 0));
+      slices_[worker].floats(unpacks ? kPanelGroups * unpacked_bytes * (step / kDotBlock) / 4 : 0));
   for (int64_t k = 0; k < k_total; k += step) {
     const int64_t slice = std::min(step, k_total - k);
     const int64_t slice_bytes = slice / segment.layout.block * tile_stride;
@@ -143,11 +144,11 @@ void DotLinear::run_groups(const Product& product, const Segment& segment, int64
     args.k = slice;
     args.first = k == 0;
     args.out_stride = product.out.row_stride;
-    args.weight_stride = unpacks ? groups * kUnpackedBytes : tile_stride;
+    args.weight_stride = unpacks ? groups * unpacked_bytes : tile_stride;
     if (unpacks) {
       for (int g = 0; g < groups; ++g) {
         format.unpack({weights + g * segment.layout.bytes, tile_stride, slice,
-                       unpacked + g * kUnpackedBytes, args.weight_stride});
+                       unpacked + g * unpacked_bytes, args.weight_stride});
       }
     }
     // The next slice follows in memory, as does the next panel: each call fetches a share of it.
@@ -161,7 +162,7 @@ void DotLinear::run_groups(const Product& product, const Segment& segment, int64
       args.tokens = static_cast<int>(x.first_token(tile + 1) - token);
       for (int g = 0; g < groups; g += kDotGroups) {
         const int64_t row = (group + g) * kLanes;
-        args.weights = unpacks ? unpacked + g * kUnpackedBytes : weights + g * segment.layout.bytes;
+        args.weights = unpacks ? unpacked + g * unpacked_bytes : weights + g * segment.layout.bytes;
         args.rows = static_cast<int>(
             std::min<int64_t>(std::min(groups - g, kDotGroups) * kLanes, segment.rows - row));
         args.out = product.out.row<float>(token) + segment.row_begin + row;

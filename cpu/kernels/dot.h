@@ -74,6 +74,7 @@ struct DotFormat {
   void (*direct)(const DotArgs&) = nullptr;     // tiles as they are; null: no such format
   void (*unpack)(const UnpackArgs&) = nullptr;  // null: product takes tiles as well
   void (*product)(const DotArgs&) = nullptr;
+  int unpacked_bytes = kUnpackedBytes;  // of a group's 32 of k
 };
 
 struct DotTable {
@@ -86,8 +87,9 @@ struct DotTable {
 };
 
 const DotTable& dot_scalar();
-const DotTable& dot_avx2();
-const DotTable& dot_avx512();  // with VNNI
+const DotTable& dot_avx2();       // without Q8_0
+const DotTable& dot_avx2_wide();  // of Q8_0 alone
+const DotTable& dot_avx512();     // with VNNI
 const DotTable& dot_neon();
 const DotTable& dot_neon_sdot();
 const DotTable& bf16_avx512();  // of BF16 weights alone; its bits are those of the instruction

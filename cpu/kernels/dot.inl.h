@@ -307,7 +307,7 @@ void product(const DotArgs& a) {
   product_groups<C::kBits, C::kQuads, C::kShift, C::kMin, 1>(a);
 }
 
-void quantize_block(const float* x, int n, Int8Block* out) {
+PELTON_INLINE void quantize_block(const float* x, int n, Int8Block* out) {
   const F low = n >= kLanes ? load(x) : load_n(x, n);
   const F high = n >= kDotBlock ? load(x + kLanes)
                  : n > kLanes   ? load_n(x + kLanes, n - kLanes)
@@ -360,6 +360,7 @@ constexpr void add_dot_format(DotTable& table) {
   table.formats[static_cast<int>(kDType)] = {direct<kDType>, unpack<kDType>, product<kDType>};
 }
 
+template <bool kOf8Bits = true>
 constexpr DotTable make_dot_table(const char* name) {
   DotTable table;
   table.name = name;
@@ -367,7 +368,7 @@ constexpr DotTable make_dot_table(const char* name) {
   table.tile_tokens = kTileTokens;
   table.unpack_tiles = kUnpackTiles;
   table.pack = pack_int8;
-  add_dot_format<DType::kQ8_0>(table);
+  if constexpr (kOf8Bits) add_dot_format<DType::kQ8_0>(table);
   add_dot_format<DType::kQ4_0>(table);
   add_dot_format<DType::kQ4_1>(table);
   add_dot_format<DType::kQ5_0>(table);
