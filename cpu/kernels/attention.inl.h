@@ -31,7 +31,7 @@ struct SplitWork {
   float key_scales[kScoreStride];
   float value_scales[kScoreStride];
   Range range[kWorkRows];
-  int prefetch_end = 0;  // position: what lies a split ahead, and before this, is wanted next
+  int prefetch_end = 0;  // position: what lies before this is wanted after the split
 };
 
 PELTON_INLINE int min_int(int a, int b) {
@@ -48,29 +48,50 @@ PELTON_INLINE const uint8_t* block_of(const AttentionArgs& a, int position) {
   return a.keys + static_cast<int64_t>(a.block_table[position / a.block_size]) * a.block_bytes;
 }
 
-// Bytes from the block of `position` to what is wanted after it, a split further on or in the next
-// call; 0: nothing is. What an earlier split of a longer item would ask for lies before the next
-// item's table.
-PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work, int position) {
-  const int next = position + kSplitTokens;
-  if (next < work.prefetch_end) return block_of(a, next) - block_of(a, position);
-  const int beyond = position + a.next_shift;
-  if (beyond < 0 || beyond >= a.next_end) return 0;
-  const int64_t block = a.next_block_table[beyond / a.block_size];
-  return a.next_keys + block * a.block_bytes - block_of(a, position);
+// The order in which a split is read: the keys of its blocks, their values, then the next split's
+// or item's keys. Each line is asked for kNearBytes before it is read, and with AVX-512 twice that
+// far ahead too: a processor holds so many requests (here about 124) and drops the rest, so a line
+// is asked for as late as the latency allows, and once more for what was dropped.
+inline constexpr int64_t kNearBytes = 8192;
+struct ReadingOrder {
+  int begin, split_begin;  // positions
+  int blocks;
+  int near;  // so many blocks' keys or values ahead
+};
+template <DType kDType>
+PELTON_INLINE ReadingOrder reading_order(const AttentionArgs& a, int split_begin, Range seen) {
+  const int begin = seen.begin / a.block_size * a.block_size;
+  const int64_t bytes = static_cast<int64_t>(a.block_size) * a.head_dim * kKvBytes<kDType>;
+  return {begin, split_begin, (seen.end - begin + a.block_size - 1) / a.block_size,
+          max_int(1, static_cast<int>(kNearBytes / bytes))};
 }
 
-// Where the line that stands like this one in a later block is fetched from: `far`, a split or more
-// ahead, to the second-level cache; `near`, in the next block, once more. Lines are asked for
-// faster than memory brings them, and a processor whose buffers are full drops what is asked for
-// too early.
+// Bytes from `here` to what stands at `index` of the order; 0: nothing is wanted there.
+PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work,
+                               const ReadingOrder& order, int index, const uint8_t* here) {
+  if (index < order.blocks) return block_of(a, order.begin + index * a.block_size) - here;
+  index -= order.blocks;
+  if (index < order.blocks) {
+    return block_of(a, order.begin + index * a.block_size) + a.value_offset - here;
+  }
+  const int offset = (index - order.blocks) * a.block_size;
+  if (offset >= kSplitTokens) return 0;
+  const int next = order.split_begin + kSplitTokens + offset;
+  if (next < work.prefetch_end) return block_of(a, next) - here;
+  // What an earlier split of a longer item would ask for lies before the next item's table.
+  const int beyond = order.split_begin + offset + a.next_shift;
+  if (beyond < 0 || beyond >= a.next_end) return 0;
+  return a.next_keys + a.next_block_table[beyond / a.block_size] * a.block_bytes - here;
+}
+
 struct Ahead {
-  int64_t near, far;  // bytes, 0: not wanted
+  int64_t near, far;  // bytes
 };
-PELTON_INLINE Ahead aheads_of(const AttentionArgs& a, const SplitWork& work, int position) {
-  const int next = position + a.block_size;
-  return {next < work.prefetch_end ? block_of(a, next) - block_of(a, position) : 0,
-          ahead_of(a, work, position)};
+PELTON_INLINE Ahead aheads_of(const AttentionArgs& a, const SplitWork& work,
+                              const ReadingOrder& order, int index, const uint8_t* here) {
+  if (a.block_size > kSplitTokens) return {0, 0};
+  return {ahead_of(a, work, order, index + order.near, here),
+          ahead_of(a, work, order, index + 2 * order.near, here)};
 }
 
 // Vector v of a row: once a line.
@@ -78,8 +99,8 @@ template <DType kDType>
 PELTON_INLINE void prefetch_ahead(const uint8_t* base, int64_t element, int v, Ahead ahead) {
   if (v * kLanes * kKvBytes<kDType> % 64 != 0) return;
   const uint8_t* line = base + element * kKvBytes<kDType>;
-  if constexpr (kAttentionRows == 8) __builtin_prefetch(line + ahead.near, 0, 3);
-  __builtin_prefetch(line + ahead.far, 0, 2);
+  __builtin_prefetch(line + ahead.near, 0, 3);
+  if constexpr (kAttentionRows == 8) __builtin_prefetch(line + ahead.far, 0, 3);
 }
 
 // Scores of kVectors * 16 consecutive tokens for kRows rows. key_scales: of these tokens.
@@ -126,14 +147,14 @@ PELTON_INLINE void cap_scores(float* scores, Range range, float cap) {
 }
 
 template <DType kDType, int kRows>
-PELTON_INLINE void score_split(const AttentionArgs& a, SplitWork& work, int split_begin,
-                               Range seen) {
+PELTON_INLINE void score_split(const AttentionArgs& a, SplitWork& work, int split_begin, Range seen,
+                               const ReadingOrder& order) {
   int t = max_int(seen.begin / kLanes * kLanes, seen.begin / a.block_size * a.block_size);
   while (t < seen.end) {
     const int offset = t % a.block_size;
     const int left = a.block_size - offset;
     const uint8_t* keys = block_of(a, t);
-    const Ahead ahead = aheads_of(a, work, t);
+    const Ahead ahead = aheads_of(a, work, order, (t - order.begin) / a.block_size, keys);
     const float* key_scales = work.key_scales + (t - split_begin);
     float* scores = work.scores + (t - split_begin);
     if (kAttentionRows == 8 && left >= 2 * kLanes && seen.end - t > kLanes &&
@@ -240,7 +261,7 @@ PELTON_INLINE void add_values_tile(const uint8_t* values, int head_dim, int dim,
 
 template <DType kDType, int kRows>
 PELTON_INLINE void add_values(const AttentionArgs& a, SplitWork& work, int first_row,
-                              int split_begin, Range range) {
+                              const ReadingOrder& order, Range range) {
   constexpr int kWide = kAttentionRows == 8 ? (kRows <= 4 ? 4 : 2) : (kRows == 1 ? 4 : 1);
   const int stride = padded(a.head_dim);
   float* acc = work.acc + first_row * stride;
@@ -248,9 +269,10 @@ PELTON_INLINE void add_values(const AttentionArgs& a, SplitWork& work, int first
     const int offset = t % a.block_size;
     const int count = min_int(a.block_size - offset, range.end - t);
     const uint8_t* block = block_of(a, t) + a.value_offset;
-    const Ahead ahead = aheads_of(a, work, t);
+    const Ahead ahead =
+        aheads_of(a, work, order, order.blocks + (t - order.begin) / a.block_size, block);
     const uint8_t* values = block + static_cast<int64_t>(offset) * a.head_dim * kKvBytes<kDType>;
-    const float* weights = work.scores + first_row * kScoreStride + (t - split_begin);
+    const float* weights = work.scores + first_row * kScoreStride + (t - order.split_begin);
     int dim = 0;
     for (; dim + kWide * kLanes <= stride; dim += kWide * kLanes) {
       add_values_tile<kDType, kRows, kWide>(values, a.head_dim, dim, count, ahead, weights, acc,
@@ -329,7 +351,8 @@ void attend_split(const AttentionArgs& a, SplitWork& work, int split, AttentionS
   }
   if (seen.begin >= seen.end) return;
   if (a.scale_offset != 0) gather_scales(a, work, split_begin, seen);
-  score_split<kDType, kRows>(a, work, split_begin, seen);
+  const ReadingOrder order = reading_order<kDType>(a, split_begin, seen);
+  score_split<kDType, kRows>(a, work, split_begin, seen, order);
   const int stride = padded(a.head_dim);
   AttentionState fresh[kRows] = {};
   for (int r = 0; r < rows; ++r) {
@@ -341,15 +364,15 @@ void attend_split(const AttentionArgs& a, SplitWork& work, int split, AttentionS
   }
   if (kRows == rows && common.begin < common.end) {
     for (int r = 0; r < rows; ++r) {
-      add_values<kDType, 1>(a, work, r, split_begin, {work.range[r].begin, common.begin});
+      add_values<kDType, 1>(a, work, r, order, {work.range[r].begin, common.begin});
     }
-    add_values<kDType, kRows>(a, work, 0, split_begin, common);
+    add_values<kDType, kRows>(a, work, 0, order, common);
     for (int r = 0; r < rows; ++r) {
-      add_values<kDType, 1>(a, work, r, split_begin, {common.end, work.range[r].end});
+      add_values<kDType, 1>(a, work, r, order, {common.end, work.range[r].end});
     }
   } else {
     for (int r = 0; r < rows; ++r) {
-      add_values<kDType, 1>(a, work, r, split_begin, work.range[r]);
+      add_values<kDType, 1>(a, work, r, order, work.range[r]);
     }
   }
   merge_rows(states, fresh, rows, a.head_dim);
