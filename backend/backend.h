@@ -85,10 +85,11 @@ struct EmbedParams {
 
 // out = x w^T + bias. `out` may be float32 whatever the activations are (logits).
 struct LinearParams {
-  Tensor x;                     // [M, K]
-  const Matrix* w = nullptr;    // [N, K]
-  const float* bias = nullptr;  // [N] device, or null
-  Tensor out;                   // [M, N]
+  Tensor x;                      // [M, K]
+  const Matrix* w = nullptr;     // [N, K]
+  const float* bias = nullptr;   // [N] device, or null
+  Tensor out;                    // [M, N]
+  const Matrix* next = nullptr;  // of the product after this one: a hint, what to fetch early
 };
 
 // QK norm (RMS over D) where given, then rotary embedding where given, on q and k in place; then k

@@ -108,7 +108,11 @@ class CpuBackend final : public Backend {
   }
   void embed(const StepPlan& plan, const EmbedParams& p) override;
   void norm(const NormParams& p) override;
-  void linear(const LinearParams& p) override { linear_.run(p.x, packed(*p.w), p.bias, p.out); }
+  void linear(const LinearParams& p) override {
+    job_.clear();
+    add_linear(p, {});
+    pool_->run(job_);
+  }
   void rope_and_write_kv(const RopeKvParams& p) override {
     job_.clear();
     add_rope_and_store(job_, kernels_, p);
@@ -156,6 +160,7 @@ class CpuBackend final : public Backend {
 
  private:
   NormRows norm_rows(const NormParams& p);
+  void add_linear(const LinearParams& p, const RowMaker& maker);
 
   const KernelTable& kernels_;
   std::shared_ptr<ThreadPool> pool_;
@@ -246,6 +251,12 @@ NormRows CpuBackend::norm_rows(const NormParams& p) {
   return {kernels_, p, scratch ? norm_scratch_.floats(pool_->threads() * p.x.cols) : nullptr};
 }
 
+// To job_, which has no other product.
+void CpuBackend::add_linear(const LinearParams& p, const RowMaker& maker) {
+  linear_.add(job_, p.x, packed(*p.w), p.bias, p.out, maker);
+  linear_.add_ahead(job_, static_cast<const PackedMatrix*>(p.next));
+}
+
 void CpuBackend::norm(const NormParams& p) {
   const NormRows rows = norm_rows(p);
   pool_->run(p.x.rows, row_grain(p.x.cols), [&](int64_t begin, int64_t end, int worker) {
@@ -271,7 +282,7 @@ void CpuBackend::normed_attention(const NormParams& norm, const LinearParams& qk
                                   const RopeKvParams& rope, const AttentionParams& attention) {
   const NormRows rows = norm_rows(norm);
   job_.clear();
-  linear_.add(job_, qkv.x, packed(*qkv.w), qkv.bias, qkv.out, rows.maker());
+  add_linear(qkv, rows.maker());
   add_rope_and_store(job_, kernels_, rope);
   attention_.add(job_, attention);
   pool_->run(job_);
@@ -280,7 +291,7 @@ void CpuBackend::normed_attention(const NormParams& norm, const LinearParams& qk
 void CpuBackend::normed_linear(const NormParams& norm, const LinearParams& linear) {
   const NormRows rows = norm_rows(norm);
   job_.clear();
-  linear_.add(job_, linear.x, packed(*linear.w), linear.bias, linear.out, rows.maker());
+  add_linear(linear, rows.maker());
   pool_->run(job_);
 }
 
@@ -289,7 +300,7 @@ void CpuBackend::activated_linear(const ActivationParams& activation, const Line
                "activation: shapes");
   const ActivationRows rows = {kernels_, activation};
   job_.clear();
-  linear_.add(job_, linear.x, packed(*linear.w), linear.bias, linear.out, rows.maker());
+  add_linear(linear, rows.maker());
   pool_->run(job_);
 }
 

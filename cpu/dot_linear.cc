@@ -10,7 +10,6 @@ namespace {
 constexpr int64_t kSliceK = 256;
 // Tokens packed at a time: they stay in the second-level cache.
 constexpr int64_t kChunkTokens = 264;
-constexpr int kUnitGroups = 2;         // rows are dealt out by half panels
 constexpr int64_t kPackBlocks = 64;    // of k, packed by one task
 constexpr int64_t kTaskFloats = 8192;  // that a task of packing has about
 

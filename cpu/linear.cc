@@ -8,12 +8,14 @@
 namespace pelton::cpu {
 namespace {
 
+// Of the next product's weights, fetched by a worker that waits: what its second-level cache holds
+// beside what the work until then reads.
+constexpr int64_t kAheadBytes = int64_t{128} << 10;
+
 // k of a dequantised panel: 16 rows of it are 64 KiB, at home in the second-level cache.
 constexpr int64_t kPanelK = 1024;
 // Tokens packed at a time: enough to make dequantisation cheap, few enough to stay in cache.
 constexpr int64_t kChunkTokens = 240;
-// GEMV is spread in units of this many groups: half a panel.
-constexpr int kUnitGroups = 2;
 
 using Four = float __attribute__((vector_size(16)));
 
@@ -77,6 +79,28 @@ void Linear::add(Job& job, const Tensor& x, const PackedMatrix& w, const float* 
   if (units_of(w, plain_, 1) == 0) return;
   if (x.rows > kMaxGemvTokens) return add_gemm(job, x, w, bias, out, maker);
   add_gemv(job, x, w, bias, out, maker);
+}
+
+void Linear::add_ahead(Job& job, const PackedMatrix* w) const {
+  if (w == nullptr) return;
+  DTypeSet formats = plain_;  // those that come first in a job
+  for (const auto& dot : dots_) {
+    if (!dot->has_rows_of(*w)) continue;
+    formats = dot->formats();
+    break;
+  }
+  const int64_t units = units_of(*w, formats, kUnitGroups);
+  for (int worker = 0; worker < pool_.threads(); ++worker) {
+    const int64_t begin = pool_.share_begin(units, pool_.even_grain(units), worker);
+    Ahead ahead;
+    for_segments(*w, formats, kUnitGroups, begin, begin + 1,
+                 [&](const Segment& segment, int64_t unit, int64_t) {
+                   ahead.begin = segment.group_tiles(unit * kUnitGroups);
+                   const int64_t bytes = segment.tiles_end() - ahead.begin;
+                   ahead.lines = static_cast<int>(std::min(bytes, kAheadBytes) / 64);
+                 });
+    job.add_ahead(ahead);
+  }
 }
 
 void Linear::add_gemv(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,

@@ -26,6 +26,8 @@ class Linear {
   // is a maker.
   void add(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out,
            RowMaker maker = {});
+  // What each worker reads first of w, the weights of the product after this job; null: nothing.
+  void add_ahead(Job& job, const PackedMatrix* w) const;
   // Row `row` of w as float32. out: [cols]
   void read_row(const PackedMatrix& w, int64_t row, int worker, float* out);
 

@@ -28,6 +28,7 @@ struct Segment {
     const int64_t left = groups() - panel * kPanelGroups;
     return static_cast<int>(left < kPanelGroups ? left : kPanelGroups);
   }
+  const uint8_t* tiles_end() const { return tiles + groups() * k_blocks * layout.bytes; }
   // Bytes from a k-block to the next, in the panel that holds the group.
   int64_t tile_stride(int64_t group) const {
     return static_cast<int64_t>(panel_groups(group / kPanelGroups)) * layout.bytes;

@@ -21,6 +21,8 @@ struct RowMaker {
   }
 };
 
+inline constexpr int kUnitGroups = 2;  // rows are dealt out by half panels
+
 // Bit i: the DType of that value.
 using DTypeSet = uint64_t;
 static_assert(kNumDTypes <= 64);

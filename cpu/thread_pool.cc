@@ -29,6 +29,10 @@ uint64_t claim_word(uint32_t epoch, uint64_t left, uint64_t taken) {
   return uint64_t{epoch} << 32 | left << 16 | taken;
 }
 
+uint32_t epoch_of(uint64_t claim) {
+  return static_cast<uint32_t>(claim >> 32);
+}
+
 void stay_on(int cpu) {
 #if defined(__linux__)
   cpu_set_t mask;
@@ -44,21 +48,45 @@ using SpinClock = std::chrono::steady_clock;
 // Longer than the gaps between a step's ops, shorter than what an idle server should burn.
 constexpr auto kSpin = std::chrono::microseconds(100);
 constexpr int kPausesPerLook = 64;
-
-// Spins until done() or until kSpin has passed; false: it passed.
-template <typename Done>
-bool spin_until(Done done) {
-  const SpinClock::time_point deadline = SpinClock::now() + kSpin;
-  do {
-    for (int i = 0; i < kPausesPerLook; ++i) {
-      if (done()) return true;
-      pause_briefly();
-    }
-  } while (SpinClock::now() < deadline);
-  return false;
-}
+constexpr int kLinesPerLook = 8;
 
 }  // namespace
+
+// A worker's wait for the next phase. It spends it fetching what comes after the job, so that the
+// memory is not idle while the cores wait for each other.
+class ThreadPool::Waiter {
+ public:
+  explicit Waiter(const Share& share) : share_(share) {}
+
+  // Spins until done() or until kSpin has passed; false: it passed.
+  template <typename Done>
+  bool spin_until(Done done) {
+    const uint8_t* ahead = share_.ahead.load(std::memory_order_relaxed);
+    if (ahead != ahead_) {
+      ahead_ = ahead;
+      fetched_ = 0;
+    }
+    for (const int lines = share_.ahead_lines.load(std::memory_order_relaxed); fetched_ < lines;) {
+      if (done()) return true;
+      for (int i = 0; i < kLinesPerLook; ++i, ++fetched_) {
+        __builtin_prefetch(ahead_ + int64_t{64} * fetched_, 0, 2);
+      }
+    }
+    const SpinClock::time_point deadline = SpinClock::now() + kSpin;
+    do {
+      for (int i = 0; i < kPausesPerLook; ++i) {
+        if (done()) return true;
+        pause_briefly();
+      }
+    } while (SpinClock::now() < deadline);
+    return false;
+  }
+
+ private:
+  const Share& share_;
+  const uint8_t* ahead_ = nullptr;
+  int fetched_ = 0;  // lines
+};
 
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
     : cpus_(std::move(cpus)), shares_(static_cast<size_t>(threads)) {
@@ -78,7 +106,7 @@ void ThreadPool::pin_caller() const {
   if (!cpus_.empty()) stay_on(cpus_[0]);
 }
 
-void ThreadPool::run_phases(const Phase* phases, int count) {
+void ThreadPool::run_phases(const Phase* phases, int count, const Ahead* ahead) {
   if (workers_.empty()) {
     for (const Phase* p = phases; p < phases + count; ++p) {
       if (p->count > 0) p->call(p->body, 0, p->count, 0);
@@ -88,21 +116,24 @@ void ThreadPool::run_phases(const Phase* phases, int count) {
   const std::lock_guard<std::mutex> lock(one_job_);
   phases_ = phases;
   num_phases_ = count;
-  finished_.store(false, std::memory_order_relaxed);
-  uint32_t seen = epoch_.load(std::memory_order_relaxed);
+  ahead_ = ahead;
+  Share& mine = shares_[0];
+  mine.finished.store(false, std::memory_order_relaxed);
+  uint32_t seen = epoch_of(mine.claim.load(std::memory_order_relaxed));
   const uint32_t before = seen;
+  Waiter waiter(mine);
   begin_phase(0, 0);
-  while (!finished_.load(std::memory_order_acquire)) {
-    seen = epoch_.load(std::memory_order_acquire);
+  while (!mine.finished.load(std::memory_order_acquire)) {
+    seen = epoch_of(mine.claim.load(std::memory_order_acquire));
     take_ranges(0);
     const auto changed = [&] {
-      return finished_.load(std::memory_order_acquire) ||
-             epoch_.load(std::memory_order_acquire) != seen;
+      return mine.finished.load(std::memory_order_acquire) ||
+             epoch_of(mine.claim.load(std::memory_order_acquire)) != seen;
     };
     // A worker that does not come back soon has lost its core: give it ours.
-    while (!spin_until(changed)) std::this_thread::yield();
+    while (!waiter.spin_until(changed)) std::this_thread::yield();
   }
-  if (epoch_.load(std::memory_order_relaxed) != before) ++jobs_;
+  if (epoch_of(mine.claim.load(std::memory_order_relaxed)) != before) ++jobs_;
 }
 
 // Deals out the next phase of more than one range; the small ones on the way are done at once.
@@ -115,28 +146,28 @@ void ThreadPool::begin_phase(int index, int worker) {
     }
     if (phase.count > 0) phase.call(phase.body, 0, phase.count, worker);
   }
-  finished_.store(true, std::memory_order_release);
+  shares_[0].finished.store(true, std::memory_order_release);
 }
 
 void ThreadPool::publish(const Phase& phase) {
   const int64_t most = static_cast<int64_t>(kMaxShare) * threads();
   const int64_t grain = std::max(phase.grain, (phase.count + most - 1) / most);
   const int64_t ranges = (phase.count + grain - 1) / grain;
-  // All ranges of the last phase are done, so that every share is empty. A worker that still looks
-  // at it finds the epoch of its claim gone.
+  // All ranges of the last phase are done, so that every share is empty until its new claim. Who
+  // still looks at one finds the epoch of its claim gone.
   const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
-  for (Share& share : shares_) {
-    share.claim.store(claim_word(epoch, 0, 0), std::memory_order_relaxed);
-  }
-  call_.store(phase.call, std::memory_order_release);
-  body_.store(phase.body, std::memory_order_release);
-  count_.store(phase.count, std::memory_order_release);
-  grain_.store(grain, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
   for (int w = 0; w < threads(); ++w) {
+    Share& share = shares_[w];
+    share.call.store(phase.call, std::memory_order_release);
+    share.body.store(phase.body, std::memory_order_release);
+    share.count.store(phase.count, std::memory_order_release);
+    share.grain.store(grain, std::memory_order_release);
+    const Ahead ahead = ahead_ != nullptr ? ahead_[w] : Ahead();
+    share.ahead.store(ahead.begin, std::memory_order_relaxed);
+    share.ahead_lines.store(ahead.lines, std::memory_order_relaxed);
     const int64_t size = share_begin(ranges, w + 1) - share_begin(ranges, w);
-    shares_[w].claim.store(claim_word(epoch, static_cast<uint64_t>(size), 0),
-                           std::memory_order_release);
+    share.claim.store(claim_word(epoch, static_cast<uint64_t>(size), 0), std::memory_order_release);
   }
   epoch_.store(epoch);  // sequentially consistent, as is sleepers_: no worker sleeps through it
   if (sleepers_.load() > 0) epoch_.notify_all();
@@ -144,14 +175,19 @@ void ThreadPool::publish(const Phase& phase) {
 
 void ThreadPool::worker_loop(int worker) {
   if (!cpus_.empty()) stay_on(cpus_[static_cast<size_t>(worker) % cpus_.size()]);
+  const Share& mine = shares_[worker];
+  Waiter waiter(mine);
   uint32_t seen = 0;
   while (!stop_.load()) {
-    if (!spin_until([&] { return epoch_.load(std::memory_order_acquire) != seen; })) {
+    const auto changed = [&] {
+      return epoch_of(mine.claim.load(std::memory_order_acquire)) != seen;
+    };
+    if (!waiter.spin_until(changed)) {
       sleepers_.fetch_add(1);
       epoch_.wait(seen);
       sleepers_.fetch_sub(1);
     }
-    seen = epoch_.load(std::memory_order_acquire);
+    seen = epoch_of(mine.claim.load(std::memory_order_acquire));
     take_ranges(worker);
   }
 }
@@ -166,22 +202,21 @@ void ThreadPool::take_ranges(int worker) {
 }
 
 bool ThreadPool::take_from(int owner, int worker) {
-  std::atomic<uint64_t>& claim = shares_[owner].claim;
-  uint64_t seen = claim.load(std::memory_order_acquire);
-  const Call call = call_.load(std::memory_order_acquire);
-  void* const body = body_.load(std::memory_order_acquire);
-  const int64_t count = count_.load(std::memory_order_acquire);
-  const int64_t grain = grain_.load(std::memory_order_acquire);
+  Share& share = shares_[owner];
+  uint64_t seen = share.claim.load(std::memory_order_acquire);
+  const Call call = share.call.load(std::memory_order_acquire);
+  void* const body = share.body.load(std::memory_order_acquire);
+  const int64_t count = share.count.load(std::memory_order_acquire);
+  const int64_t grain = share.grain.load(std::memory_order_acquire);
   const uint64_t left = seen >> 16 & kMaxShare, taken = seen & kMaxShare;
   if (left == 0) return false;
   const int64_t ranges = (count + grain - 1) / grain;
   const int64_t first = share_begin(ranges, owner);
   const bool own = owner == worker;
   const int64_t range = first + static_cast<int64_t>(own ? taken : taken + left - 1);
-  const uint64_t next =
-      claim_word(static_cast<uint32_t>(seen >> 32), left - 1, own ? taken + 1 : taken);
+  const uint64_t next = claim_word(epoch_of(seen), left - 1, own ? taken + 1 : taken);
   // Fails where a range was taken, or where this is no longer the phase that was read.
-  if (!claim.compare_exchange_strong(seen, next, std::memory_order_acq_rel)) return true;
+  if (!share.claim.compare_exchange_strong(seen, next, std::memory_order_acq_rel)) return true;
   const int64_t begin = range * grain;
   call(body, begin, std::min(begin + grain, count), worker);
   if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == ranges) begin_phase(phase_ + 1, worker);

@@ -23,11 +23,20 @@ struct Phase {
   int64_t grain = 1;
 };
 
+// Memory that a worker will read once the job is done, from its start on.
+struct Ahead {
+  const uint8_t* begin = nullptr;
+  int lines = 0;  // of 64 bytes
+};
+
 // Phases of one fork and join: the ranges of one begin when those before are done. Reused from one
 // job to the next.
 class Job {
  public:
-  void clear() { phases_.clear(); }
+  void clear() {
+    phases_.clear();
+    ahead_.clear();
+  }
   // fn(begin, end, worker), as of ThreadPool::run; a copy is kept.
   template <typename Fn>
   void add(int64_t count, int64_t grain, Fn fn) {
@@ -40,7 +49,10 @@ class Job {
                        },
                        body, count, grain});
   }
+  // What each worker fetches where it waits, in this job and after it; none given: nothing.
+  void add_ahead(Ahead ahead) { ahead_.push_back(ahead); }
   const std::vector<Phase>& phases() const { return phases_; }
+  const std::vector<Ahead>& ahead() const { return ahead_; }
 
  private:
   struct alignas(16) Body {
@@ -48,6 +60,7 @@ class Job {
   };
   std::vector<Phase> phases_;
   std::vector<std::unique_ptr<Body>> bodies_;
+  std::vector<Ahead> ahead_;  // [threads] or empty
 };
 
 class ThreadPool {
@@ -82,11 +95,13 @@ class ThreadPool {
                            (*static_cast<Body*>(body))(begin, end, worker);
                          },
                          const_cast<void*>(static_cast<const void*>(&fn)), count, grain};
-    run_phases(&phase, 1);
+    run_phases(&phase, 1, nullptr);
   }
   // The phases in turn. One of a single range is done by whoever ended the phase before.
   void run(const Job& job) {
-    run_phases(job.phases().data(), static_cast<int>(job.phases().size()));
+    const bool ahead = job.ahead().size() == shares_.size();
+    run_phases(job.phases().data(), static_cast<int>(job.phases().size()),
+               ahead ? job.ahead().data() : nullptr);
   }
   // Ranges as even as can be, one a thread.
   template <typename Fn>
@@ -94,15 +109,30 @@ class ThreadPool {
     run(count, even_grain(count), std::forward<Fn>(fn));
   }
   int64_t even_grain(int64_t count) const { return (count + threads() - 1) / threads(); }
+  // Where a worker's share of [0, count) begins that is run in ranges of `grain`.
+  int64_t share_begin(int64_t count, int64_t grain, int worker) const {
+    return share_begin((count + grain - 1) / grain, worker) * grain;
+  }
 
  private:
   using Call = decltype(Phase::call);
-  // Epoch << 32 | ranges left at the end << 16 | ranges taken from the front.
+  // What a worker waits on and works by, in one cache line: each that another core has written
+  // costs it hundreds of nanoseconds. Who read a claim and then the phase may use that only if it
+  // then changes the claim, whose epoch is the phase's.
   struct alignas(64) Share {
-    std::atomic<uint64_t> claim{0};
+    std::atomic<uint64_t> claim{0};  // epoch << 32 | ranges left at the end << 16 | taken in front
+    std::atomic<Call> call{nullptr};
+    std::atomic<void*> body{nullptr};
+    std::atomic<int64_t> count{0};
+    std::atomic<int64_t> grain{1};
+    std::atomic<const uint8_t*> ahead{nullptr};
+    std::atomic<int32_t> ahead_lines{0};
+    std::atomic<bool> finished{true};  // the whole job; the caller's share alone
   };
+  static_assert(sizeof(Share) == 64);
+  class Waiter;
 
-  void run_phases(const Phase* phases, int count);
+  void run_phases(const Phase* phases, int count, const Ahead* ahead);
   void begin_phase(int index, int worker);
   void publish(const Phase& phase);
   void worker_loop(int worker);
@@ -115,19 +145,15 @@ class ThreadPool {
 
   const std::vector<int> cpus_;
   std::mutex one_job_;
-  // The job: written where nobody works on it, by its caller, then by whoever ends a phase.
+  std::atomic<uint32_t> jobs_{0};
+  // The job: written where nobody works on it, by its caller, then by whoever ends a phase. In the
+  // line of what is counted at the end of each range.
+  alignas(64) std::atomic<int64_t> done_{0};  // ranges finished
   const Phase* phases_ = nullptr;
+  const Ahead* ahead_ = nullptr;  // [threads] or null
   int num_phases_ = 0;
   int phase_ = 0;
-  std::atomic<uint32_t> jobs_{0};
-  // The phase; a reader may use what it read only if it then claims a range of the same epoch.
-  std::atomic<Call> call_{nullptr};
-  std::atomic<void*> body_{nullptr};
-  std::atomic<int64_t> count_{0};
-  std::atomic<int64_t> grain_{1};
-  alignas(64) std::atomic<uint32_t> epoch_{0};  // phases started; what idle workers wait on
-  alignas(64) std::atomic<int64_t> done_{0};    // ranges finished
-  std::atomic<bool> finished_{true};            // the whole job
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // phases started; what workers sleep on
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::vector<Share> shares_;  // [threads]

@@ -176,7 +176,7 @@ void Decoder::attention(const Step& step, int layer) {
   const KvLayer kv{step.cache, kind.kv_group, kind.kv_index};
   backend_.normed_attention(
       norm_before(step, layer),
-      {.x = step.hidden, .w = w.qkv.get(), .bias = w.qkv_bias, .out = step.qkv},
+      {.x = step.hidden, .w = w.qkv.get(), .bias = w.qkv_bias, .out = step.qkv, .next = w.o.get()},
       {.plan = step.plan,
        .qkv = step.qkv,
        .num_q_heads = config_.num_heads,
@@ -195,19 +195,29 @@ void Decoder::attention(const Step& step, int layer) {
        .scale = config_.attention_scale,
        .softcap = config_.attention_softcap,
        .out = step.attention});
-  backend_.linear(
-      {.x = step.attention, .w = w.o.get(), .bias = bias_once(w.o_bias), .out = step.hidden});
+  backend_.linear({.x = step.attention,
+                   .w = w.o.get(),
+                   .bias = bias_once(w.o_bias),
+                   .out = step.hidden,
+                   .next = w.up.get()});
   backend_.communicator().all_reduce(step.hidden);
 }
 
 // hidden [M, H]: attention's output -> hidden: the MLP's.
 void Decoder::mlp(const Step& step, int layer) {
   const LayerWeights& w = weights_.layers[layer];
-  backend_.normed_linear(norm(step, w.post_attn_norm, w.mlp_norm),
-                         {.x = step.hidden, .w = w.up.get(), .bias = w.up_bias, .out = step.up});
+  const bool last = layer + 1 == config_.num_layers;
+  const Matrix* next = last ? &weights_.head() : weights_.layers[layer + 1].qkv.get();
+  backend_.normed_linear(
+      norm(step, w.post_attn_norm, w.mlp_norm),
+      {.x = step.hidden, .w = w.up.get(), .bias = w.up_bias, .out = step.up, .next = w.down.get()});
   backend_.activated_linear(
       {.kind = config_.activation, .gated = architecture_.gated_mlp, .x = step.up, .out = step.act},
-      {.x = step.act, .w = w.down.get(), .bias = bias_once(w.down_bias), .out = step.hidden});
+      {.x = step.act,
+       .w = w.down.get(),
+       .bias = bias_once(w.down_bias),
+       .out = step.hidden,
+       .next = next});
   backend_.communicator().all_reduce(step.hidden);
 }
 
