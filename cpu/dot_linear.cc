@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kSliceK = 256;
 // Tokens packed at a time: they stay in the second-level cache.
 constexpr int64_t kChunkTokens = 264;
+constexpr int64_t kFetchBytes = 4096;  // of packed activations, at once
 constexpr int64_t kPackBlocks = 64;    // of k, packed by one task
 constexpr int64_t kTaskFloats = 8192;  // that a task of packing has about
 
@@ -105,6 +106,7 @@ void DotLinear::add_product(Job& job, const Product& product, const PackedMatrix
   // Where there are few rows to deal out, tokens are as well.
   const int64_t parts = std::clamp<int64_t>(2 * pool_.threads() / units, 1, (tiles + 7) / 8);
   const auto work = [=, this, &w](int64_t begin, int64_t end, int worker) {
+    fetch(product.x.data, std::min(product.x.tokens * product.x.token_bytes, kFetchBytes));
     for (int64_t part = begin / units; part * units < end; ++part) {
       const int64_t first = std::max(begin, part * units) - part * units;
       const int64_t last = std::min(end, (part + 1) * units) - part * units;

@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "core/half.h"
 #include "cpu/kv_cache.h"
+#include "cpu/memory.h"
 #include "cpu/step_plan.h"
 
 namespace pelton::cpu {
@@ -105,6 +106,7 @@ void add_rope_and_store(Job& job, const KernelTable& kernels, const RopeKvParams
   job.add(batch.num_tokens(), grain, [=, &kernels, &p, &batch](int64_t begin, int64_t end, int) {
     for (int64_t m = begin; m < end; ++m) {
       float* row = p.qkv.row<float>(m);
+      fetch(row, p.qkv.cols * 4);
       RopeRowArgs args = shared;
       if (rope != nullptr) {
         if (fill) rope->fill_row(static_cast<int>(m), batch.positions[m]);

@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/memory.h"
 #include "cpu/row_units.h"
 
 namespace pelton::cpu {
@@ -16,6 +17,7 @@ struct NormRows {
   float* scratch;
 
   void make(int64_t m, int worker) const {
+    fetch(p.x.row<float>(m), p.x.cols * 4);
     NormRowArgs args;
     args.kind = p.kind;
     args.eps = p.eps;
@@ -43,6 +45,8 @@ struct ActivationRows {
 
   void make(int64_t m, int64_t begin, int64_t end) const {
     const float* x = p.x.row<const float>(m) + begin;
+    fetch(x, (end - begin) * 4);
+    if (p.gated) fetch(x + p.out.cols, (end - begin) * 4);
     kernels.activate(p.kind, x, p.gated ? x + p.out.cols : nullptr, end - begin,
                      p.out.row<float>(m) + begin);
   }

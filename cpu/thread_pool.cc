@@ -66,7 +66,9 @@ class ThreadPool::Waiter {
       ahead_ = ahead;
       fetched_ = 0;
     }
-    for (const int lines = share_.ahead_lines.load(std::memory_order_relaxed); fetched_ < lines;) {
+    // Of another phase than the start, maybe: a fetch too many or too few.
+    const int lines = ahead_ != nullptr ? share_.ahead_lines.load(std::memory_order_relaxed) : 0;
+    while (fetched_ < lines) {
       if (done()) return true;
       for (int i = 0; i < kLinesPerLook; ++i, ++fetched_) {
         __builtin_prefetch(ahead_ + int64_t{64} * fetched_, 0, 2);
