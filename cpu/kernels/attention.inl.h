@@ -50,8 +50,8 @@ PELTON_INLINE const uint8_t* block_of(const AttentionArgs& a, int position) {
 
 // The order in which a split is read: the keys of its blocks, their values, then the next split's
 // or item's keys. Each line is asked for kNearBytes before it is read, and with AVX-512 twice that
-// far ahead too: a processor holds so many requests (here about 124) and drops the rest, so a line
-// is asked for as late as the latency allows, and once more for what was dropped.
+// far ahead too: a processor holds so many requests (on Zen 5 about a hundred) and drops the rest,
+// so a line is asked for as late as the latency allows, and once more for what was dropped.
 inline constexpr int64_t kNearBytes = 8192;
 struct ReadingOrder {
   int begin, split_begin;  // positions
