@@ -12,8 +12,10 @@ namespace {
 // beside what the work until then reads.
 constexpr int64_t kAheadBytes = int64_t{128} << 10;
 
-// k of a dequantised panel: 16 rows of it are 64 KiB, at home in the second-level cache.
-constexpr int64_t kPanelK = 1024;
+// k of a panel's weights in float32 at most: 64 rows of it are 32 KiB, which stay in the
+// first-level cache while every tile of tokens meets them. A multiple of the formats' blocks, or
+// raised to theirs.
+constexpr int64_t kPanelK = 128;
 // Tokens packed at a time: enough to make dequantisation cheap, few enough to stay in cache.
 constexpr int64_t kChunkTokens = 240;
 
@@ -49,6 +51,11 @@ void interleave(const Tensor& x, int64_t width, float* to) {
     const float* row = x.row<const float>(t);
     for (int64_t k = 0; k < x.cols; ++k) to[k * width + t] = row[k];
   }
+}
+
+// Tiles of tokens as even as can be.
+int64_t first_of_tile(int64_t tokens, int64_t tiles, int64_t tile) {
+  return tokens * tile / tiles;
 }
 
 }  // namespace
@@ -155,79 +162,95 @@ void Linear::add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const fl
                       const Tensor& out, const RowMaker& maker) {
   const int64_t width = kernels_.gemm_tokens;
   const int64_t k = w.padded_cols();
-  const int64_t chunk = kChunkTokens / width * width;
-  float* packed = packed_x_.floats((std::min(chunk, x.rows) + width - 1) / width * width * k);
-  for (int64_t first_token = 0; first_token < x.rows; first_token += chunk) {
-    const int64_t count = std::min(chunk, x.rows - first_token);
+  float* packed = packed_x_.floats(std::min(kChunkTokens, x.rows) * k);
+  for (int64_t first_token = 0; first_token < x.rows; first_token += kChunkTokens) {
+    const int64_t count = std::min(kChunkTokens, x.rows - first_token);
     const int64_t tiles = (count + width - 1) / width;
     const Tensor part_x = x.slice_rows(first_token, count);
     job.add(tiles, std::max<int64_t>(1, 16384 / (k * width)),
             [=](int64_t begin, int64_t end, int worker) {
               for (int64_t tile = begin; tile < end; ++tile) {
-                const int64_t first = tile * width;
-                const int64_t tokens = std::min(width, count - first);
+                const int64_t first = first_of_tile(count, tiles, tile);
+                const int64_t tokens = first_of_tile(count, tiles, tile + 1) - first;
                 for (int64_t t = first; t < first + tokens; ++t) {
                   maker.make(first_token + t, 0, part_x.cols, worker);
                 }
                 float* to = packed + first * k;
-                if (part_x.cols < k || tokens < width) std::fill(to, to + k * width, 0.0F);
-                interleave(part_x.slice_rows(first, tokens), width, to);
+                if (part_x.cols < k) std::fill(to, to + k * tokens, 0.0F);
+                interleave(part_x.slice_rows(first, tokens), tokens, to);
               }
             });
     // Every unit of rows meets every token tile; few units are split by tokens as well.
-    const int64_t units = units_of(w, plain_, kernels_.gemm_groups);
-    const int64_t parts =
-        std::clamp<int64_t>(4 * pool_.threads() / std::max<int64_t>(units, 1), 1, (tiles + 7) / 8);
-    const Tensor rows = out.slice_rows(first_token, count);
-    job.add(units * parts, 1, [=, this, &w](int64_t begin, int64_t end, int worker) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t unit = item / parts, part = item % parts;
-        for_segments(w, plain_, kernels_.gemm_groups, unit, unit + 1,
-                     [&](const Segment& segment, int64_t from, int64_t) {
-                       const int64_t group = from * kernels_.gemm_groups;
-                       const int groups = static_cast<int>(
-                           std::min<int64_t>(kernels_.gemm_groups, segment.groups() - group));
-                       gemm_unit({&segment, group, groups}, tiles * part / parts,
-                                 tiles * (part + 1) / parts, w, bias, rows, worker);
-                     });
-      }
-    });
+    const int64_t units = units_of(w, plain_, kUnitGroups);
+    const int64_t parts = std::clamp<int64_t>(2 * pool_.threads() / units, 1, (tiles + 7) / 8);
+    const Product product = {packed, bias, out.slice_rows(first_token, count), tiles};
+    job.add(units * parts, pool_.even_grain(units * parts),
+            [=, this, &w](int64_t begin, int64_t end, int worker) {
+              for (int64_t part = begin / units; part * units < end; ++part) {
+                const int64_t first = std::max(begin, part * units) - part * units;
+                const int64_t last = std::min(end, (part + 1) * units) - part * units;
+                gemm_units(product, w, {first, last},
+                           {tiles * part / parts, tiles * (part + 1) / parts}, worker);
+              }
+            });
   }
 }
 
-void Linear::gemm_unit(const GemmUnit& unit, int64_t tile_begin, int64_t tile_end,
-                       const PackedMatrix& w, const float* bias, const Tensor& out, int worker) {
-  const Segment& segment = *unit.segment;
-  const int64_t panel_width = static_cast<int64_t>(kernels_.gemm_groups) * kLanes;
-  const int64_t token_width = kernels_.gemm_tokens;
-  const int64_t k_total = segment.k_blocks * segment.layout.block;
-  const int64_t row = unit.group * kLanes;
-  float* panel = panels_[worker].floats(kPanelK * panel_width);
-  for (int64_t k = 0; k < k_total; k += kPanelK) {
-    const int64_t k_count = std::min(kPanelK, k_total - k);
-    for (int g = 0; g < unit.groups; ++g) {
-      DequantizeArgs args;
-      args.tile_stride = segment.tile_stride(unit.group + g);
-      args.tiles =
-          segment.group_tiles(unit.group + g) + k / segment.layout.block * args.tile_stride;
-      args.k_count = k_count;
-      args.panel = panel + g * kLanes;
-      args.panel_stride = panel_width;
-      kernels_.dequantize[static_cast<int>(segment.dtype)](args);
+void Linear::gemm_units(const Product& product, const PackedMatrix& w, Range units, Range tiles,
+                        int worker) {
+  for_segments(w, plain_, kUnitGroups, units.begin, units.end,
+               [&](const Segment& segment, int64_t from, int64_t to) {
+                 for_panels(from * kUnitGroups, std::min(to * kUnitGroups, segment.groups()),
+                            [&](int64_t group, int64_t group_end) {
+                              gemm_groups(product, w, {&segment, group, group_end}, tiles, worker);
+                            });
+               });
+}
+
+void Linear::gemm_groups(const Product& product, const PackedMatrix& w, const Groups& groups,
+                         Range tiles, int worker) {
+  const Segment& segment = *groups.segment;
+  const TileLayout& layout = segment.layout;
+  const int64_t per_call = kernels_.gemm_groups, width = per_call * kLanes;
+  const int64_t calls = (groups.end - groups.begin + per_call - 1) / per_call;
+  const int64_t step = std::max<int64_t>(kPanelK, layout.block);
+  const int64_t k_total = segment.k_blocks * layout.block;
+  const int64_t tile_stride = segment.tile_stride(groups.begin);
+  float* panel = panels_[worker].floats(calls * step * width);  // [calls][step][width]
+  for (int64_t k = 0; k < k_total; k += step) {
+    const int64_t slice = std::min(step, k_total - k);
+    const int64_t slice_bytes = slice / layout.block * tile_stride;
+    const uint8_t* weights = segment.group_tiles(groups.begin) + k / layout.block * tile_stride;
+    for (int64_t g = 0; g < groups.end - groups.begin; ++g) {
+      kernels_.dequantize[static_cast<int>(segment.dtype)](
+          {weights + g * layout.bytes, tile_stride, slice,
+           panel + g / per_call * step * width + g % per_call * kLanes, width});
     }
-    const bool last = k + k_count == k_total;
-    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      GemmArgs args;
-      args.panel = panel;
-      args.x = packed_x_.floats(0) + (tile * w.padded_cols() + k) * token_width;
-      args.k = k_count;
-      args.rows = static_cast<int>(std::min(panel_width, segment.rows - row));
-      args.tokens = static_cast<int>(std::min(token_width, out.rows - tile * token_width));
-      args.first = k == 0;
-      args.bias = bias != nullptr && last ? bias + segment.row_begin + row : nullptr;
-      args.out = out.row<float>(tile * token_width) + segment.row_begin + row;
-      args.out_stride = out.row_stride;
-      kernels_.gemm(args);
+    GemmArgs args;
+    args.k = slice;
+    args.first = k == 0;
+    args.out_stride = product.out.row_stride;
+    // The next slice follows in memory, as does the next panel: each call fetches a share of it.
+    const int64_t octets = calls * (tiles.end - tiles.begin) * (slice / 8);
+    args.prefetch_lines = static_cast<int>((slice_bytes / 64 + octets - 1) / octets);
+    args.prefetch = weights + slice_bytes;
+    for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+      const int64_t token = first_of_tile(product.out.rows, product.tiles, tile);
+      const int64_t tokens = first_of_tile(product.out.rows, product.tiles, tile + 1) - token;
+      args.x = product.x + token * w.padded_cols() + k * tokens;
+      args.tokens = static_cast<int>(tokens);
+      for (int64_t call = 0; call < calls; ++call) {
+        const int64_t row = groups.begin * kLanes + call * width;
+        const int64_t out_row = segment.row_begin + row;
+        const bool biased = product.bias != nullptr && k + slice == k_total;
+        args.panel = panel + call * step * width;
+        args.rows =
+            static_cast<int>(std::min({width, groups.end * kLanes - row, segment.rows - row}));
+        args.bias = biased ? product.bias + out_row : nullptr;
+        args.out = product.out.row<float>(token) + out_row;
+        kernels_.gemm(args);
+        args.prefetch += slice / 8 * 64 * args.prefetch_lines;
+      }
     }
   }
 }
@@ -236,7 +259,7 @@ void Linear::read_row(const PackedMatrix& w, int64_t row, int worker, float* out
   const Segment& segment = w.segment_of(row);
   const int64_t local = row - segment.row_begin;
   const int64_t k_total = segment.k_blocks * segment.layout.block;
-  float* panel = panels_[worker].floats(std::max(kPanelK * 2 * kLanes, k_total * kLanes));
+  float* panel = panels_[worker].floats(k_total * kLanes);
   DequantizeArgs args;
   args.tile_stride = segment.tile_stride(local / kLanes);
   args.tiles = segment.group_tiles(local / kLanes);

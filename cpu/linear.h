@@ -36,14 +36,23 @@ class Linear {
                 const Tensor& out, const RowMaker& maker);
   void add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
                 const Tensor& out, const RowMaker& maker);
-  // One unit of rows for the token tiles [tile_begin, tile_end) of the packed x.
-  struct GemmUnit {
-    const Segment* segment;
-    int64_t group;
-    int groups;
+  struct Range {
+    int64_t begin, end;
   };
-  void gemm_unit(const GemmUnit& unit, int64_t tile_begin, int64_t tile_end, const PackedMatrix& w,
-                 const float* bias, const Tensor& out, int worker);
+  struct Product {   // of a chunk of tokens
+    const float* x;  // [tiles][padded_cols][tokens of the tile]
+    const float* bias;
+    Tensor out;
+    int64_t tiles;
+  };
+  struct Groups {  // of one panel
+    const Segment* segment;
+    int64_t begin, end;
+  };
+  void gemm_units(const Product& product, const PackedMatrix& w, Range units, Range tiles,
+                  int worker);
+  void gemm_groups(const Product& product, const PackedMatrix& w, const Groups& groups, Range tiles,
+                   int worker);
   void gemv_units(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& out,
                   int64_t begin, int64_t end) const;
 
@@ -53,7 +62,7 @@ class Linear {
   DTypeSet plain_;  // formats of no dot
   Job job_;
   Scratch padded_x_;
-  Scratch packed_x_;             // [tiles][padded_cols][gemm_tokens]
+  Scratch packed_x_;
   std::vector<Scratch> panels_;  // [threads]
 };
 

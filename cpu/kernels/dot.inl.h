@@ -183,11 +183,6 @@ PELTON_INLINE void finish_sums(const DotArgs& a, const F (&acc)[kGroups][kTokens
   }
 }
 
-PELTON_INLINE const uint8_t* prefetch_lines(const uint8_t* at, int lines) {
-  for (int i = 0; i < lines; ++i) __builtin_prefetch(at + 64 * i, 0, 3);
-  return at + 64 * lines;
-}
-
 template <DType kDType, int kGroups, int kTokens>
 void direct_tile(const DotArgs& a) {
   using Codes = DotCodes<kDType>;

@@ -120,6 +120,11 @@ struct Format {
   static PELTON_FORCE_INLINE F sub_from_zero(F a) { return sub(zero(), a); }
 };
 
+PELTON_INLINE const uint8_t* prefetch_lines(const uint8_t* at, int lines) {
+  for (int i = 0; i < lines; ++i) __builtin_prefetch(at + 64 * i, 0, 3);
+  return at + 64 * lines;
+}
+
 // The lines of a tile some 2 KiB further on.
 template <typename Fmt>
 PELTON_INLINE void prefetch_ahead(const uint8_t* tile, int bytes) {

@@ -37,17 +37,19 @@ struct DequantizeArgs {
   int64_t panel_stride = 0;
 };
 
-// A slice of k for gemm_groups * 16 rows and up to gemm_tokens tokens.
+// A slice of k for up to gemm_groups * 16 rows and gemm_tokens tokens.
 struct GemmArgs {
   const float* panel = nullptr;  // [k, gemm_groups * 16]
-  const float* x = nullptr;      // [k, gemm_tokens]
-  int64_t k = 0;
+  const float* x = nullptr;      // [k, tokens]
+  int64_t k = 0;                 // a multiple of 8
   int rows = 0;
   int tokens = 0;
   bool first = true;            // start from zero, else go on from out
   const float* bias = nullptr;  // added after the last slice; null before that
   float* out = nullptr;
   int64_t out_stride = 0;
+  const uint8_t* prefetch = nullptr;  // so many lines from here on are fetched for each 8 of k
+  int prefetch_lines = 0;
 };
 
 // Attention of up to attention_rows query rows of one sequence that share a KV head, over the

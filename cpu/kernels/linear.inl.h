@@ -6,7 +6,7 @@ void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
   for (auto& group : acc) {
     for (F& sum : group) sum = zero();
   }
-  const float* x[kTokens];  // rows beyond the last repeat it
+  const float* x[kTokens];  // rows beyond the last repeat it: one group takes 1, 2, 4 or 8
   for (int t = 0; t < kTokens; ++t) {
     x[t] = a.x + (t < a.tokens ? t : a.tokens - 1) * a.x_stride;
   }
@@ -51,10 +51,17 @@ void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
 template <typename Fmt, int kGroups>
 PELTON_INLINE void gemv_groups(const GemvArgs& a, int first_row) {
   const uint8_t* tile = a.tiles + first_row / kLanes * Fmt::kTileBytes;
+  if constexpr (kGroups > 1) {
+    return with_tokens < kGroups == 2
+               ? kMaxGemvTokens
+               : 4 > (a.tokens, [&](auto tokens) PELTON_LAMBDA {
+                   gemv_tile<Fmt, kGroups, decltype(tokens)::value>(tile, a, first_row);
+                 });
+  }
   if (a.tokens == 1) return gemv_tile<Fmt, kGroups, 1>(tile, a, first_row);
   if (a.tokens == 2) return gemv_tile<Fmt, kGroups, 2>(tile, a, first_row);
-  if (kGroups > 2 || a.tokens <= 4) return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
-  return gemv_tile<Fmt, kGroups, kMaxGemvTokens>(tile, a, first_row);
+  if (a.tokens <= 4) return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
+  gemv_tile<Fmt, kGroups, kMaxGemvTokens>(tile, a, first_row);
 }
 
 template <DType kDType>
@@ -98,43 +105,44 @@ PELTON_INLINE void gemm_tile(const GemmArgs& a) {
     const int left = a.rows - g * kLanes;
     lanes[g] = left < 0 ? 0 : left < kLanes ? left : kLanes;
     for (int t = 0; t < kTokens; ++t) {
-      acc[g][t] = a.first || t >= a.tokens
-                      ? zero()
-                      : load_n(a.out + t * a.out_stride + g * kLanes, lanes[g]);
+      const float* out = a.out + t * a.out_stride + g * kLanes;
+      acc[g][t] = a.first ? zero() : lanes[g] == kLanes ? load(out) : load_n(out, lanes[g]);
     }
   }
   const float* w = a.panel;
   const float* x = a.x;
-  for (int64_t k = 0; k < a.k; ++k) {
-    F weights[kGemmGroups];
-    for (int g = 0; g < kGemmGroups; ++g) weights[g] = load(w + g * kLanes);
+  const uint8_t* ahead = a.prefetch;
+  for (int64_t k = 0; k < a.k; k += 8) {
+    ahead = prefetch_lines(ahead, a.prefetch_lines);
+#pragma GCC unroll 4
+    for (int j = 0; j < 8; ++j) {
+      F weights[kGemmGroups];
+      for (int g = 0; g < kGemmGroups; ++g) weights[g] = load(w + g * kLanes);
 #pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      const F value = set1(x[t]);
+      for (int t = 0; t < kTokens; ++t) {
+        const F value = set1(x[t]);
 #pragma GCC unroll 2
-      for (int g = 0; g < kGemmGroups; ++g) acc[g][t] = fma(weights[g], value, acc[g][t]);
+        for (int g = 0; g < kGemmGroups; ++g) acc[g][t] = fma(weights[g], value, acc[g][t]);
+      }
+      w += kGemmGroups * kLanes;
+      x += kTokens;
     }
-    w += kGemmGroups * kLanes;
-    x += kGemmTokens;
   }
   for (int g = 0; g < kGemmGroups; ++g) {
     const F bias = a.bias != nullptr ? load_n(a.bias + g * kLanes, lanes[g]) : zero();
     for (int t = 0; t < kTokens; ++t) {
-      if (t >= a.tokens) break;
       const F sum = a.bias != nullptr ? add(acc[g][t], bias) : acc[g][t];
-      store_n(a.out + t * a.out_stride + g * kLanes, sum, lanes[g]);
+      float* out = a.out + t * a.out_stride + g * kLanes;
+      if (lanes[g] == kLanes) {
+        store(out, sum);
+      } else {
+        store_n(out, sum, lanes[g]);
+      }
     }
   }
 }
 
 void gemm(const GemmArgs& a) {
-  if constexpr (kGemmTokens == 12) {
-    if (a.tokens > 8) return gemm_tile<12>(a);
-    if (a.tokens > 6) return gemm_tile<8>(a);
-  }
-  if constexpr (kGemmTokens >= 6) {
-    if (a.tokens > 4) return gemm_tile<6>(a);
-  }
-  if (a.tokens > 2) return gemm_tile<4>(a);
-  return gemm_tile<2>(a);
+  with_tokens<kGemmTokens>(
+      a.tokens, [&](auto tokens) PELTON_LAMBDA { gemm_tile<decltype(tokens)::value>(a); });
 }
