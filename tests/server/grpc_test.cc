@@ -1,4 +1,5 @@
 #include <future>
+#include <memory>
 #include <random>
 #include <thread>
 
@@ -240,21 +241,23 @@ TEST_CASE("a client's cancel and deadline end its request in every phase") {
     f.model->gate.open();
   }
   SECTION("tokenising") {
-    std::promise<void> release, running;
+    // Shared: the job may still be waking when this section has ended.
+    const auto release = std::make_shared<std::promise<void>>();
+    const auto running = std::make_shared<std::promise<void>>();
     REQUIRE(f.service
                 ->detokenize({},
-                             [&](const auto&) {
-                               running.set_value();
-                               release.get_future().wait();
+                             [release, running](const auto&) {
+                               running->set_value();
+                               release->get_future().wait();
                              })
                 .ok());
-    running.get_future().wait();
+    running->get_future().wait();
     grpc::ClientContext context;
     set_deadline(context);
     const auto reader = f.inference->CompleteStream(&context, prompt(5));
     end(context);
     CHECK(read_all(*reader).status.error_code() == expected);
-    release.set_value();
+    release->set_value();
   }
   SECTION("unary") {
     grpc::ClientContext context;
