@@ -9,7 +9,7 @@ namespace {
 #include "cpu/kernels/formats.inl.h"
 
 constexpr bool kSigned8 = true;
-constexpr int kTileTokens = 4, kUnpackTiles = 4;
+constexpr int kTileTokens = 2, kUnpackTiles = 4;  // few kernels: this is compiled for rightness
 
 PELTON_INLINE U set1_u(uint32_t x) {
   return map_u([&](int) { return x; });
