@@ -1,8 +1,8 @@
 #include <future>
-#include <memory>
 #include <random>
 #include <thread>
 
+#include "tests/support/block_worker.h"
 #include "tests/support/grpc_fixture.h"
 
 namespace pelton {
@@ -241,17 +241,7 @@ TEST_CASE("a client's cancel and deadline end its request in every phase") {
     f.model->gate.open();
   }
   SECTION("tokenising") {
-    // Shared: the job may still be waking when this section has ended.
-    const auto release = std::make_shared<std::promise<void>>();
-    const auto running = std::make_shared<std::promise<void>>();
-    REQUIRE(f.service
-                ->detokenize({},
-                             [release, running](const auto&) {
-                               running->set_value();
-                               release->get_future().wait();
-                             })
-                .ok());
-    running->get_future().wait();
+    const auto release = block_worker(*f.service);
     grpc::ClientContext context;
     set_deadline(context);
     const auto reader = f.inference->CompleteStream(&context, prompt(5));

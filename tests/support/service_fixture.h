@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "server/inference_service.h"
+#include "tests/support/block_worker.h"
 #include "tests/support/catch.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/fake_served_model.h"
@@ -63,21 +64,7 @@ struct ServiceFixture {
            model->engine().load().running_requests == 0 &&
            model->engine().load().waiting_requests == 0;
   }
-  // Occupies the only worker until the returned promise is set.
-  std::shared_ptr<std::promise<void>> block_worker() {
-    auto release = std::make_shared<std::promise<void>>();
-    auto running = std::make_shared<std::promise<void>>();
-    v1::DetokenizeRequest request;
-    REQUIRE(service
-                ->detokenize(request,
-                             [release, running](const StatusOr<v1::DetokenizeResponse>&) {
-                               running->set_value();
-                               release->get_future().wait();
-                             })
-                .ok());
-    running->get_future().wait();
-    return release;
-  }
+  std::shared_ptr<std::promise<void>> block_worker() { return pelton::block_worker(*service); }
 
   SteadyClock clock;
   TimePoint deadline = TimePoint::max();
