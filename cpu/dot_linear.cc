@@ -23,14 +23,13 @@ int64_t slice_k(const Segment& segment) {
 
 }  // namespace
 
-// Tiles of tokens as even as can be: one token more or less costs what it takes.
 struct DotLinear::Packed {
   const uint8_t* data;  // [tiles][blocks][tokens of the tile] packed blocks
   int64_t token_bytes;
   int64_t tokens;
   int64_t tiles;
 
-  int64_t first_token(int64_t tile) const { return tokens * tile / tiles; }
+  int64_t first_token(int64_t tile) const { return first_of_tile(tokens, tiles, tile); }
   const uint8_t* at(int64_t tile, int64_t block, int block_bytes) const {
     const int64_t first = first_token(tile);
     return data + first * token_bytes + block * (first_token(tile + 1) - first) * block_bytes;
@@ -107,19 +106,13 @@ void DotLinear::add_product(Job& job, const Product& product, const PackedMatrix
   const int64_t parts = std::clamp<int64_t>(2 * pool_.threads() / units, 1, (tiles + 7) / 8);
   const auto work = [=, this, &w](int64_t begin, int64_t end, int worker) {
     fetch(product.x.data, std::min(product.x.tokens * product.x.token_bytes, kFetchBytes));
-    for (int64_t part = begin / units; part * units < end; ++part) {
-      const int64_t first = std::max(begin, part * units) - part * units;
-      const int64_t last = std::min(end, (part + 1) * units) - part * units;
-      for_segments(w, formats_, kUnitGroups, first, last,
-                   [&](const Segment& segment, int64_t from, int64_t to) {
-                     for_panels(from * kUnitGroups, std::min(to * kUnitGroups, segment.groups()),
-                                [&](int64_t group, int64_t group_end) {
-                                  run_groups(product, segment, group, group_end,
-                                             tiles * part / parts, tiles * (part + 1) / parts,
-                                             worker);
-                                });
-                   });
-    }
+    for_parts(units, begin, end, [&](int64_t part, int64_t first, int64_t last) {
+      for_panels(w, formats_, first, last,
+                 [&](const Segment& segment, int64_t group, int64_t group_end) {
+                   run_groups(product, segment, group, group_end, tiles * part / parts,
+                              tiles * (part + 1) / parts, worker);
+                 });
+    });
   };
   job.add(units * parts, pool_.even_grain(units * parts), work);
 }

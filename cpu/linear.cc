@@ -53,11 +53,6 @@ void interleave(const Tensor& x, int64_t width, float* to) {
   }
 }
 
-// Tiles of tokens as even as can be.
-int64_t first_of_tile(int64_t tokens, int64_t tiles, int64_t tile) {
-  return tokens * tile / tiles;
-}
-
 }  // namespace
 
 Linear::Linear(const KernelTable& kernels, std::span<const DotTable* const> dots, ThreadPool& pool)
@@ -137,25 +132,22 @@ void Linear::add_gemv(Job& job, const Tensor& x, const PackedMatrix& w, const fl
 
 void Linear::gemv_units(const Tensor& x, const PackedMatrix& w, const float* bias,
                         const Tensor& out, int64_t begin, int64_t end) const {
-  const auto work = [&](const Segment& segment, int64_t from, int64_t to) {
-    const int64_t last = std::min(to * kUnitGroups, segment.groups());
-    for_panels(from * kUnitGroups, last, [&](int64_t group, int64_t group_end) {
-      const int64_t row = group * kLanes;
-      GemvArgs args;
-      args.tiles = segment.group_tiles(group);
-      args.tile_stride = segment.tile_stride(group);
-      args.k = segment.k_blocks * segment.layout.block;
-      args.rows = static_cast<int>(std::min(group_end * kLanes, segment.rows) - row);
-      args.x = x.row<float>(0);
-      args.x_stride = x.row_stride;
-      args.tokens = static_cast<int>(x.rows);
-      args.bias = bias != nullptr ? bias + segment.row_begin + row : nullptr;
-      args.out = out.row<float>(0) + segment.row_begin + row;
-      args.out_stride = out.row_stride;
-      kernels_.gemv[static_cast<int>(segment.dtype)](args);
-    });
+  const auto work = [&](const Segment& segment, int64_t group, int64_t group_end) {
+    const int64_t row = group * kLanes;
+    GemvArgs args;
+    args.tiles = segment.group_tiles(group);
+    args.tile_stride = segment.tile_stride(group);
+    args.k = segment.k_blocks * segment.layout.block;
+    args.rows = static_cast<int>(std::min(group_end * kLanes, segment.rows) - row);
+    args.x = x.row<float>(0);
+    args.x_stride = x.row_stride;
+    args.tokens = static_cast<int>(x.rows);
+    args.bias = bias != nullptr ? bias + segment.row_begin + row : nullptr;
+    args.out = out.row<float>(0) + segment.row_begin + row;
+    args.out_stride = out.row_stride;
+    kernels_.gemv[static_cast<int>(segment.dtype)](args);
   };
-  for_segments(w, plain_, kUnitGroups, begin, end, work);
+  for_panels(w, plain_, begin, end, work);
 }
 
 void Linear::add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const float* bias,
@@ -186,25 +178,20 @@ void Linear::add_gemm(Job& job, const Tensor& x, const PackedMatrix& w, const fl
     const Product product = {packed, bias, out.slice_rows(first_token, count), tiles};
     job.add(units * parts, pool_.even_grain(units * parts),
             [=, this, &w](int64_t begin, int64_t end, int worker) {
-              for (int64_t part = begin / units; part * units < end; ++part) {
-                const int64_t first = std::max(begin, part * units) - part * units;
-                const int64_t last = std::min(end, (part + 1) * units) - part * units;
+              for_parts(units, begin, end, [&](int64_t part, int64_t first, int64_t last) {
                 gemm_units(product, w, {first, last},
                            {tiles * part / parts, tiles * (part + 1) / parts}, worker);
-              }
+              });
             });
   }
 }
 
 void Linear::gemm_units(const Product& product, const PackedMatrix& w, Range units, Range tiles,
                         int worker) {
-  for_segments(w, plain_, kUnitGroups, units.begin, units.end,
-               [&](const Segment& segment, int64_t from, int64_t to) {
-                 for_panels(from * kUnitGroups, std::min(to * kUnitGroups, segment.groups()),
-                            [&](int64_t group, int64_t group_end) {
-                              gemm_groups(product, w, {&segment, group, group_end}, tiles, worker);
-                            });
-               });
+  for_panels(w, plain_, units.begin, units.end,
+             [&](const Segment& segment, int64_t group, int64_t group_end) {
+               gemm_groups(product, w, {&segment, group, group_end}, tiles, worker);
+             });
 }
 
 void Linear::gemm_groups(const Product& product, const PackedMatrix& w, const Groups& groups,

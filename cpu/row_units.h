@@ -1,5 +1,5 @@
-// How the rows of a packed matrix are dealt out: units of a few groups, counted over its segments
-// of certain formats. Pure functions.
+// How a product's work is dealt out: the rows of a packed matrix in units of a few groups, counted
+// over its segments of certain formats, and tokens in tiles. Pure functions.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +22,21 @@ struct RowMaker {
 };
 
 inline constexpr int kUnitGroups = 2;  // rows are dealt out by half panels
+
+// Where a tile of tokens begins: tiles as even as can be, so that one token more or less costs what
+// it takes.
+inline int64_t first_of_tile(int64_t tokens, int64_t tiles, int64_t tile) {
+  return tokens * tile / tiles;
+}
+
+// fn(part, first_unit, last_unit) for the items [begin, end) of parts of `units` each.
+template <typename Fn>
+void for_parts(int64_t units, int64_t begin, int64_t end, Fn fn) {
+  for (int64_t part = begin / units; part * units < end; ++part) {
+    fn(part, std::max(begin, part * units) - part * units,
+       std::min(end, (part + 1) * units) - part * units);
+  }
+}
 
 // Bit i: the DType of that value.
 using DTypeSet = uint64_t;
@@ -56,14 +71,18 @@ void for_segments(const PackedMatrix& w, DTypeSet formats, int per_unit, int64_t
   }
 }
 
-// fn(first_group, last_group) for the runs of [begin, end) that lie in one panel.
+// fn(segment, first_group, last_group) for the runs of units [begin, end) that lie in one panel.
 template <typename Fn>
-void for_panels(int64_t begin, int64_t end, Fn fn) {
-  while (begin < end) {
-    const int64_t next = std::min((begin / kPanelGroups + 1) * kPanelGroups, end);
-    fn(begin, next);
-    begin = next;
-  }
+void for_panels(const PackedMatrix& w, DTypeSet formats, int64_t begin, int64_t end, Fn fn) {
+  for_segments(w, formats, kUnitGroups, begin, end,
+               [&](const Segment& segment, int64_t from, int64_t to) {
+                 const int64_t last = std::min(to * kUnitGroups, segment.groups());
+                 for (int64_t group = from * kUnitGroups; group < last;) {
+                   const int64_t next = std::min((group / kPanelGroups + 1) * kPanelGroups, last);
+                   fn(segment, group, next);
+                   group = next;
+                 }
+               });
 }
 
 }  // namespace pelton::cpu

@@ -5,23 +5,6 @@
 inline constexpr int kMaxHeadDim = 512;
 inline constexpr int kScoreStride = kSplitTokens + kLanes;  // a last store may run over by 15
 
-template <DType kDType>
-PELTON_INLINE F load_kv(const uint8_t* base, int64_t element) {
-  if constexpr (kDType == DType::kF32) return load(reinterpret_cast<const float*>(base) + element);
-  if constexpr (kDType == DType::kF16) return load_half(base + 2 * element);
-  if constexpr (kDType == DType::kBF16) return load_bfloat16(base + 2 * element);
-  if constexpr (kDType == DType::kI8) return load_i8(base + element);
-}
-template <DType kDType>
-inline constexpr int64_t kKvBytes = kDType == DType::kF32  ? 4
-                                    : kDType == DType::kI8 ? 1
-                                                           : 2;
-
-// The position range that a row sees, within the split.
-struct Range {
-  int begin, end;
-};
-
 // Where a split is worked on. kRows: as many rows as any caller's kRows.
 inline constexpr int kWorkRows = kTileRows > kAttentionRows ? kTileRows : kAttentionRows;
 struct SplitWork {
@@ -34,73 +17,8 @@ struct SplitWork {
   int prefetch_end = 0;  // position: what lies before this is wanted after the split
 };
 
-PELTON_INLINE int min_int(int a, int b) {
-  return a < b ? a : b;
-}
-PELTON_INLINE int max_int(int a, int b) {
-  return a > b ? a : b;
-}
 PELTON_INLINE int padded(int head_dim) {
   return (head_dim + kLanes - 1) / kLanes * kLanes;
-}
-
-PELTON_INLINE const uint8_t* block_of(const AttentionArgs& a, int position) {
-  return a.keys + static_cast<int64_t>(a.block_table[position / a.block_size]) * a.block_bytes;
-}
-
-// The order in which a split is read: the keys of its blocks, their values, then the next split's
-// or item's keys. Each line is asked for kNearBytes before it is read, and with AVX-512 twice that
-// far ahead too: a processor holds so many requests (on Zen 5 about a hundred) and drops the rest,
-// so a line is asked for as late as the latency allows, and once more for what was dropped.
-inline constexpr int64_t kNearBytes = 8192;
-struct ReadingOrder {
-  int begin, split_begin;  // positions
-  int blocks;
-  int near;  // so many blocks' keys or values ahead
-};
-template <DType kDType>
-PELTON_INLINE ReadingOrder reading_order(const AttentionArgs& a, int split_begin, Range seen) {
-  const int begin = seen.begin / a.block_size * a.block_size;
-  const int64_t bytes = static_cast<int64_t>(a.block_size) * a.head_dim * kKvBytes<kDType>;
-  return {begin, split_begin, (seen.end - begin + a.block_size - 1) / a.block_size,
-          max_int(1, static_cast<int>(kNearBytes / bytes))};
-}
-
-// Bytes from `here` to what stands at `index` of the order; 0: nothing is wanted there.
-PELTON_INLINE int64_t ahead_of(const AttentionArgs& a, const SplitWork& work,
-                               const ReadingOrder& order, int index, const uint8_t* here) {
-  if (index < order.blocks) return block_of(a, order.begin + index * a.block_size) - here;
-  index -= order.blocks;
-  if (index < order.blocks) {
-    return block_of(a, order.begin + index * a.block_size) + a.value_offset - here;
-  }
-  const int offset = (index - order.blocks) * a.block_size;
-  if (offset >= kSplitTokens) return 0;
-  const int next = order.split_begin + kSplitTokens + offset;
-  if (next < work.prefetch_end) return block_of(a, next) - here;
-  // What an earlier split of a longer item would ask for lies before the next item's table.
-  const int beyond = order.split_begin + offset + a.next_shift;
-  if (beyond < 0 || beyond >= a.next_end) return 0;
-  return a.next_keys + a.next_block_table[beyond / a.block_size] * a.block_bytes - here;
-}
-
-struct Ahead {
-  int64_t near, far;  // bytes
-};
-PELTON_INLINE Ahead aheads_of(const AttentionArgs& a, const SplitWork& work,
-                              const ReadingOrder& order, int index, const uint8_t* here) {
-  if (a.block_size > kSplitTokens) return {0, 0};
-  return {ahead_of(a, work, order, index + order.near, here),
-          ahead_of(a, work, order, index + 2 * order.near, here)};
-}
-
-// Vector v of a row: once a line.
-template <DType kDType>
-PELTON_INLINE void prefetch_ahead(const uint8_t* base, int64_t element, int v, Ahead ahead) {
-  if (v * kLanes * kKvBytes<kDType> % 64 != 0) return;
-  const uint8_t* line = base + element * kKvBytes<kDType>;
-  __builtin_prefetch(line + ahead.near, 0, 3);
-  if constexpr (kAttentionRows == 8) __builtin_prefetch(line + ahead.far, 0, 3);
 }
 
 // Scores of kVectors * 16 consecutive tokens for kRows rows. key_scales: of these tokens.
@@ -154,7 +72,7 @@ PELTON_INLINE void score_split(const AttentionArgs& a, SplitWork& work, int spli
     const int offset = t % a.block_size;
     const int left = a.block_size - offset;
     const uint8_t* keys = block_of(a, t);
-    const Ahead ahead = aheads_of(a, work, order, (t - order.begin) / a.block_size, keys);
+    const Ahead ahead = aheads_of(a, order, (t - order.begin) / a.block_size, keys);
     const float* key_scales = work.key_scales + (t - split_begin);
     float* scores = work.scores + (t - split_begin);
     if (kAttentionRows == 8 && left >= 2 * kLanes && seen.end - t > kLanes &&
@@ -269,8 +187,7 @@ PELTON_INLINE void add_values(const AttentionArgs& a, SplitWork& work, int first
     const int offset = t % a.block_size;
     const int count = min_int(a.block_size - offset, range.end - t);
     const uint8_t* block = block_of(a, t) + a.value_offset;
-    const Ahead ahead =
-        aheads_of(a, work, order, order.blocks + (t - order.begin) / a.block_size, block);
+    const Ahead ahead = aheads_of(a, order, order.blocks + (t - order.begin) / a.block_size, block);
     const uint8_t* values = block + static_cast<int64_t>(offset) * a.head_dim * kKvBytes<kDType>;
     const float* weights = work.scores + first_row * kScoreStride + (t - order.split_begin);
     int dim = 0;
@@ -351,7 +268,7 @@ void attend_split(const AttentionArgs& a, SplitWork& work, int split, AttentionS
   }
   if (seen.begin >= seen.end) return;
   if (a.scale_offset != 0) gather_scales(a, work, split_begin, seen);
-  const ReadingOrder order = reading_order<kDType>(a, split_begin, seen);
+  const ReadingOrder order = reading_order<kDType>(a, split_begin, seen, work.prefetch_end);
   score_split<kDType, kRows>(a, work, split_begin, seen, order);
   const int stride = padded(a.head_dim);
   AttentionState fresh[kRows] = {};

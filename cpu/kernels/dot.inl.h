@@ -1,8 +1,8 @@
 // The body of dot_*.cc, over the vocabulary of simd_*.h and this, which each of them defines:
 //   kSigned8, kTileTokens, kUnpackTiles
-//   set1_u, store_u, keep_bits, merge_or, keep_loaded, flip_signs, to_float, store_low_bytes,
-//   add_u8, add_u16 add_pairs<kSigned>(a): bytes to 16-bit sums of two neighbours Dot<kBits>:
-//   start(init), add<quad>(codes, x), sum(code_sums, zero)
+//   set1_u, store_u, keep_bits, merge_or, keep_loaded, flip_signs, to_float, store_low_bytes
+//   add_u8, add_u16; add_pairs<kSigned>(a): bytes to 16-bit sums of two neighbours
+//   Dot<kBits>: start(init), add<quad>(codes, x), sum(code_sums, zero)
 // A weight format, for dot products: quads of unsigned codes (of Q8_0 signed where kSigned8).
 
 template <DType kDType>

@@ -11,6 +11,8 @@ namespace {
 
 #include "cpu/kernels/math.inl.h"
 //
+#include "cpu/kernels/attention_reading.inl.h"
+//
 #include "cpu/kernels/attention.inl.h"
 //
 #include "cpu/kernels/attention_tile.inl.h"

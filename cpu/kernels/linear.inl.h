@@ -6,7 +6,7 @@ void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
   for (auto& group : acc) {
     for (F& sum : group) sum = zero();
   }
-  const float* x[kTokens];  // rows beyond the last repeat it: one group takes 1, 2, 4 or 8
+  const float* x[kTokens];  // rows beyond the last repeat it: there may be no kernel for so many
   for (int t = 0; t < kTokens; ++t) {
     x[t] = a.x + (t < a.tokens ? t : a.tokens - 1) * a.x_stride;
   }
@@ -51,17 +51,18 @@ void gemv_tile(const uint8_t* tile, const GemvArgs& a, int first_row) {
 template <typename Fmt, int kGroups>
 PELTON_INLINE void gemv_groups(const GemvArgs& a, int first_row) {
   const uint8_t* tile = a.tiles + first_row / kLanes * Fmt::kTileBytes;
-  if constexpr (kGroups > 1) {
-    return with_tokens < kGroups == 2
-               ? kMaxGemvTokens
-               : 4 > (a.tokens, [&](auto tokens) PELTON_LAMBDA {
-                   gemv_tile<Fmt, kGroups, decltype(tokens)::value>(tile, a, first_row);
-                 });
+  const auto run = [&](auto tokens) PELTON_LAMBDA {
+    gemv_tile<Fmt, kGroups, decltype(tokens)::value>(tile, a, first_row);
+  };
+  constexpr int kMost = kGroups == 4 ? 4 : kMaxGemvTokens;
+  // A kernel for each size only where float32 is the usual way: they take long to compile.
+  if constexpr (kGroups > 1 && Fmt::kLayout.code_bits >= 16) {
+    return with_tokens<kMost>(a.tokens, run);
   }
-  if (a.tokens == 1) return gemv_tile<Fmt, kGroups, 1>(tile, a, first_row);
-  if (a.tokens == 2) return gemv_tile<Fmt, kGroups, 2>(tile, a, first_row);
-  if (a.tokens <= 4) return gemv_tile<Fmt, kGroups, 4>(tile, a, first_row);
-  gemv_tile<Fmt, kGroups, kMaxGemvTokens>(tile, a, first_row);
+  if (a.tokens == 1) return run(Const<1>{});
+  if (a.tokens == 2) return run(Const<2>{});
+  if (a.tokens <= 4) return run(Const<4>{});
+  run(Const<kMost>{});
 }
 
 template <DType kDType>
